@@ -352,6 +352,8 @@ class DownloadPieceResponse(Struct, frozen=True, kw_only=True):
     :param waited: seconds that it waited for this side's own limit of bytes per second.
     :param source_version: the version of the content that a source gave it of; empty for a piece of another parent.
     :param transport: the name of the transport that carried it; empty where that is not known.
+    :param repeats_id: whether the reply had the packet ID of the request, as this package's replies have: a
+        ``dfdaemon``, whose IDs are random, writes an error into its log for each piece that it lacks.
     """
 
     metadata: PieceMetadata
@@ -359,6 +361,7 @@ class DownloadPieceResponse(Struct, frozen=True, kw_only=True):
     waited: float = 0.0
     source_version: str = ""
     transport: str = ""
+    repeats_id: bool = True
 
 
 class DownloadedPiece(NamedTuple):

@@ -254,6 +254,8 @@ class Fetcher:
         """A parent begins to answer a request: see whether that can be the piece, and how long it has taken."""
         self.plan.advance(self._time())
         self.plan.judge(request, metadata)
+        if self.plan.numbers.is_cautious:
+            self._reactor.callLater(0, self._advance)  # the next piece may be asked for now
 
     def _take_last_step(self, waiting: int) -> bool:
         """All pieces are there: what is still under way is superfluous, and when all is hashed this turn ends."""
@@ -321,9 +323,9 @@ class Fetcher:
             name = piece_id(self.task_id, request.number)
             self.plan.record_failure(request, UnexpectedPiece(request.parent, name, reason))
         elif isinstance(result, DownloadPieceResponse):
+            self.plan.numbers.is_cautious |= not result.repeats_id
             self.plan.record_verified(request, result.metadata, result.waited)
-            end = result.metadata.offset + result.metadata.length
-            self._allocation.reach(end, self.plan.pieces.content_length)
+            self._allocation.reach(result.metadata.offset + result.metadata.length, self.plan.pieces.content_length)
         elif isinstance(result, Claim):
             self.plan.record_busy(request, result.owner)
             if result.piece is None:

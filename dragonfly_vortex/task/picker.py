@@ -66,11 +66,11 @@ class Picker:
             ready = self._ready_in_swarm()
         else:
             ready = [parent for parent in self._peers() if self._is_ready(parent)]
-        end, hold = self._numbers.end, self._numbers.hold()
+        end, bound = self._numbers.end, self._numbers.bound()
         for number in self._numbers.missing(wanted) if ready else ():
             if not (number in self._numbers.owed or self._numbers.is_free(number)):
                 continue
-            able = [each for each in self._able(ready, number) if self._is_allowed(each, number, end, hold)]
+            able = [each for each in self._able(ready, number) if self._is_allowed(each, number, end, bound)]
             if able:
                 return min(able, key=_load), number
         return None
@@ -83,10 +83,10 @@ class Picker:
         """
         if self._source is None or not self._is_ready(self._source.source):
             return None
-        source, end, hold = self._source.source, self._numbers.end, self._numbers.hold()
+        source, end, bound = self._source.source, self._numbers.end, self._numbers.bound()
         last = 0 if self._layout.piece_length is None else self._numbers.new() if end is None else end - 1
-        if hold is not None and not source.announced:
-            last = min(last, hold)
+        if bound is not None and not source.announced:
+            last = min(last, bound)
         owed = []
         for number in self._numbers.owed if wanted is None else self._numbers.owed.intersection(wanted):
             asked = [request.parent for request in self._numbers.under_way[number]]
@@ -119,11 +119,12 @@ class Picker:
         """
         The lowest number that can be requested now, and the parent with the fewest requests that can be asked for it.
         """
-        end, hold, new = self._numbers.end, self._numbers.hold(), self._numbers.new()
-        number = min((n for parent in ready for n in self._askable(parent, end, hold, new)), default=None)
+        end, bound, new = self._numbers.end, self._numbers.bound(), self._numbers.new()
+        number = min((n for parent in ready for n in self._askable(parent, end, bound, new)), default=None)
         if number is None:
             return None
-        return min(self._able(ready, number), key=_load), number
+        able = [each for each in self._able(ready, number) if self._is_allowed(each, number, end, bound)]
+        return min(able, key=_load), number
 
     # -- the parents that can be asked ---------------------------------------------------------------------------------
 
@@ -151,24 +152,24 @@ class Picker:
         """Those of these parents that can be asked for a number, and are not."""
         return [parent for parent in ready if parent.may_have(number) and not self._numbers.is_asked(parent, number)]
 
-    def _askable(self, parent: Parent, end: int | None, hold: int | None, new: int) -> Iterator[int]:
+    def _askable(self, parent: Parent, end: int | None, bound: int | None, new: int) -> Iterator[int]:
         """The lowest numbers that a parent may be asked for now: a returned one, a new one, those owed."""
         numbers = self._numbers
         offer = numbers.lowest_offer(parent)
-        if offer is not None and self._is_allowed(parent, offer, end, hold):
+        if offer is not None and self._is_allowed(parent, offer, end, bound):
             yield offer
-        if parent.may_have(new) and self._is_allowed(parent, new, end, hold):
+        if parent.may_have(new) and self._is_allowed(parent, new, end, bound):
             yield new
         for owed in numbers.owed:
             is_asked = numbers.is_asked(parent, owed)
-            if not is_asked and parent.may_have(owed) and self._is_allowed(parent, owed, end, hold):
+            if not is_asked and parent.may_have(owed) and self._is_allowed(parent, owed, end, bound):
                 yield owed
 
-    def _is_allowed(self, parent: Parent, number: int, end: int | None, hold: int | None) -> bool:
+    def _is_allowed(self, parent: Parent, number: int, end: int | None, bound: int | None) -> bool:
         """Whether a number can be one of the task's, as far as is known, so that a parent may be asked for it."""
         if self._layout.piece_length is None:
             return number == 0
-        return (end is None or number < end) and (hold is None or number <= hold or number in parent.announced)
+        return (end is None or number < end) and (bound is None or number <= bound or number in parent.announced)
 
 
 def _load(parent: Parent) -> tuple[int, int, int]:

@@ -54,6 +54,8 @@ class PieceNumbers:
         """Numbers that another process is fetching."""
         self.returned: set[int] = set()
         """Numbers below the frontier that can be asked for again."""
+        self.is_cautious = False
+        """Whether a parent logs an error for each piece that it lacks, so that no more are asked for than must be."""
         self.wanted = wanted or Wanted()
         """What is wanted first, or alone."""
         self._parents = parents
@@ -65,6 +67,7 @@ class PieceNumbers:
         self._offers: defaultdict[str, list[int]] = defaultdict(list)  # a heap for each parent, by its address
         self._orphans: set[int] = set()  # the returned numbers that no parent has, or had when they were returned
         self._frontier = 0  # no number from here on has been asked for, but for some that were announced
+        self._promised = -1  # the highest number that a parent has begun to send, without the last one
         self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
 
     # -- which are free ------------------------------------------------------------------------------------------------
@@ -199,7 +202,7 @@ class PieceNumbers:
         self._orphans.clear()
         self.busy.clear()
         self.is_end_refuted = False
-        self._frontier = 0
+        self._frontier, self._promised = 0, -1
         self._look_from(0)
         for parent in self._parents.values():
             self.offer_anew(parent)
@@ -229,6 +232,26 @@ class PieceNumbers:
         while lacked and (lacked[0] in self._layout.verified or not self._is_lacked(lacked[0])):
             heapq.heappop(lacked)
         return lacked[0] if lacked else None
+
+    def bound(self) -> int | None:
+        """
+        The highest number that may be asked for where no parent has announced it; None for no bound. Where a parent
+        logs an error for each piece that it lacks, that is the one behind those that have been promised.
+        """
+        hold = self.hold()
+        if not self.is_cautious or self.end is not None:
+            return hold
+        next_one = max(self._promised + 1, self._layout.prefix)
+        return next_one if hold is None else min(hold, next_one)
+
+    def promised(self, number: int, length: int) -> None:
+        """
+        Record that a parent has begun to send a piece. There may be one behind it, unless it is shorter than others.
+
+        :param length: bytes of it.
+        """
+        if length == self._layout.piece_length:
+            self._promised = max(self._promised, number)
 
     def _is_lacked(self, number: int) -> bool:
         """Whether some parent has said that it does not have a piece."""

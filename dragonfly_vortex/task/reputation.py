@@ -116,6 +116,7 @@ class Reputation:
             )
         for contradiction in self._layout.contradictions(request.number, metadata):
             raise contradiction
+        self._numbers.promised(request.number, metadata.length)
         self._compare(VerifiedPiece.of(request.parent, metadata), request.number)
 
     def _compare(self, piece: VerifiedPiece, number: int) -> None:

@@ -146,6 +146,7 @@ class VortexClientProtocol(Protocol):
             self.parent,
             request,
             result,
+            packet_id=packet.packet_id,
             allow_empty_digest=self._settings.allow_empty_digest,
             splicer=self._settings.splicer,
         )

@@ -44,11 +44,22 @@ class Transfer:
     :param parent: the parent's address, for messages.
     :param request: what was asked for.
     :param result: what :meth:`tell` fires.
+    :param packet_id: of the request.
     :param allow_empty_digest: take the piece though its parent names no digest, also where the whole is not verified.
     :param splicer: moves content from a plain socket to a file; None has all of it written.
     """
 
-    __slots__ = ("_allow_empty_digest", "_parent", "_request", "_result", "_splicer", "outcome", "receiver")
+    __slots__ = (
+        "_allow_empty_digest",
+        "_packet_id",
+        "_parent",
+        "_repeats_id",
+        "_request",
+        "_result",
+        "_splicer",
+        "outcome",
+        "receiver",
+    )
 
     def __init__(
         self,
@@ -56,6 +67,7 @@ class Transfer:
         request: DownloadPieceRequest,
         result: Deferred[DownloadPieceResponse],
         *,
+        packet_id: int = 0,
         allow_empty_digest: bool = False,
         splicer: Splicer | None = None,
     ) -> None:
@@ -66,6 +78,8 @@ class Transfer:
         self._parent = parent
         self._request = request
         self._result = result
+        self._packet_id = packet_id
+        self._repeats_id = True
         self._allow_empty_digest = allow_empty_digest
         self._splicer = splicer
 
@@ -97,11 +111,15 @@ class Transfer:
             receiver.write(event.data)
         elif isinstance(event, ContentFinished):
             self.outcome = DownloadPieceResponse(
-                metadata=receiver.metadata, content=receiver.finish(), transport=TCP.name
+                metadata=receiver.metadata,
+                content=receiver.finish(),
+                transport=TCP.name,
+                repeats_id=self._repeats_id,
             )
 
     def _begin(self, packet: PieceContent) -> None:
         request, metadata = self._request, packet.metadata
+        self._repeats_id = packet.packet_id == self._packet_id
         if metadata.number != request.number:
             raise UnexpectedPiece(
                 self._parent, self._piece_id, f"expected piece number {request.number}, got {metadata.number}"

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.threads import deferToThread, deferToThreadPool
@@ -163,6 +164,36 @@ class OverTCPTests(OverTCPTestCase):
         gone = f"127.0.0.1:{free_port()}"
         said = await self.assert_fails(NoParentLeft, gone)
         self.assertIn(f"piece 0 from parent {gone}: ", said)
+
+    def logs(self, missing: list[int], has: int) -> Answer:
+        """
+        A script of a parent with the first pieces of the task whose packet IDs are its own, as those of a dfdaemon.
+
+        :param missing: takes the numbers of the pieces that it is asked for in vain.
+        :param has: how many it has.
+        """
+        send = self.sends(self.content)
+
+        def answer(request: PieceRequest) -> Iterable[Step]:
+            request = replace(request, packet_id=(request.packet_id + 100) % 256)
+            if request.number < has:
+                return send(request)
+            missing.append(request.number)
+            reply = ErrorReply(packet_id=request.packet_id, code=ErrorCode.NOT_FOUND, text="")
+            return (Send(reply.to_bytes()),)
+
+        return answer
+
+    async def test_parent_that_logs(self) -> None:
+        """A parent that logs what it lacks is asked for one piece behind the last, and for none where that is short."""
+        for length, count, expected in ((20 * PIECE_LENGTH + 1, 21, []), (20 * PIECE_LENGTH, 20, [20])):
+            self.content = os.urandom(length)
+            self.task_id = hashlib.sha256(self.content).hexdigest()
+            missing: list[int] = []
+            await self.download(self.scripted(self.logs(missing, count)).address)
+            self.assert_complete()
+            self.assertEqual(missing, expected)
+            (self.output / "file").unlink()
 
     async def test_wrong_offset(self) -> None:
         """The error of a wrong offset has what was expected and got; the parent is asked only once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.timing import Request
 from test.task.planning import pieces_of
@@ -16,8 +17,8 @@ class PickerTests(SynchronousTestCase):
         self.a, self.b = Parent(address="a", told_piece_length=10), Parent(address="b")
         parents = {"a": self.a, "b": self.b}
         pieces = pieces_of(parents)
-        self.numbers, self.picker = pieces.numbers, pieces.picker
-        pieces.layout.piece_length = 10
+        self.layout, self.numbers, self.picker = pieces.layout, pieces.numbers, pieces.picker
+        self.layout.piece_length = 10
 
     def take(self) -> int:
         """Take the next number, for any parent."""
@@ -39,6 +40,34 @@ class PickerTests(SynchronousTestCase):
         for number in (2, 0):
             self.put_back(number)
         self.assertEqual([self.take() for _ in range(3)], [0, 2, 4])
+
+    def test_cautious(self) -> None:
+        """
+        Where a parent logs what it lacks, one piece is asked for behind those that are promised, and none behind a
+        shorter one or "not found"; what a parent has announced is asked for.
+        """
+        self.numbers.is_cautious = True
+        self.assertEqual(self.take(), 0)
+        self.assertIsNone(self.picker.next())
+        for number in (0, 1, 2):
+            self.numbers.promised(number, 10)
+        self.assertEqual([self.take() for _ in range(3)], [1, 2, 3])
+        self.assertIsNone(self.picker.next())
+        self.numbers.promised(3, 4)
+        self.assertIsNone(self.picker.next())
+        self.b.announced[4] = 40, 10
+        self.assertEqual(self.picker.next(), (self.b, 4))
+
+    def test_cautious_resumed(self) -> None:
+        """What is there already counts as promised, up to the first gap; with an end all pieces before it do."""
+        self.numbers.is_cautious = True
+        for number in (0, 1, 5):
+            self.layout.add(number, VerifiedPiece(parent="a", length=10))
+        self.assertEqual(self.take(), 2)
+        self.assertIsNone(self.picker.next())
+        self.b.told_content_length = 100
+        self.layout.hear_told()
+        self.assertEqual([self.take() for _ in range(3)], [3, 4, 6])
 
     def test_least_to_do(self) -> None:
         """The parent with the fewest requests under way is asked, and of equals the one with the fewest so far."""

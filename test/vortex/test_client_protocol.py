@@ -108,6 +108,14 @@ class VortexClientProtocolTests(SynchronousTestCase):
                     self.assert_arrives(result, piece)
                     self.assertTrue(protocol.usable)
 
+    def test_packet_id(self) -> None:
+        """Whether the reply has the request's packet ID is told, because that of a dfdaemon is random."""
+        for packet_id in (0, 77):
+            piece = sample_piece(40, number=3)
+            _, connection, result = self.ask(piece)
+            connection.receive(reply_bytes(piece, packet_id=packet_id))
+            self.assertEqual(self.successResultOf(result).repeats_id, packet_id == 0)
+
     def test_to_a_file(self) -> None:
         """A sink is given each chunk as it comes."""
         descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
