@@ -240,7 +240,8 @@ class Game:
         for number in range(self.plan.numbers.end or 0):
             right = self.true.give(number).metadata if number < self.true.count else None
             parent = self.plan.layout.verified[number].parent
-            if parent and self.file[number].metadata != right:
+            is_nothing = right is None and self.file[number].content == NOTHING
+            if parent and self.file[number].metadata != right and not is_nothing:
                 self.wrong.add(parent)
 
     def is_right(self) -> bool:
