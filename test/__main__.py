@@ -25,5 +25,6 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).with_name("workers")))
     names_tests = any(not argument.startswith("-") for argument in sys.argv[1:])
     workers = WORKERS_FOR_EACH_PROCESSOR * len(os.sched_getaffinity(0))
-    sys.argv = ["trial", f"--jobs={workers}", *sys.argv[1:], *([] if names_tests else ["test"])]
+    # A failure is shown at once: a run may break off before its end.
+    sys.argv = ["trial", f"--jobs={workers}", "--rterrors", *sys.argv[1:], *([] if names_tests else ["test"])]
     run()

@@ -27,8 +27,12 @@ CLOSING = re.compile(r"^(?:PASSED|FAILED)(?: \((.*)\))?$", re.MULTILINE)
 REPORT = re.compile(r"^={79}\n\[(FAIL|ERROR|SUCCESS!\?!|SKIPPED|TODO)\]\n", re.MULTILINE)
 #: Where the reports end.
 END_OF_REPORTS = re.compile(r"^-{79}\nRan \d+ tests? in ", re.MULTILINE)
-#: A test that trial marked, while the run went on. Its module and its class stand above it, each on a line of its own.
-MARKED = re.compile(r"^( {0,4})(\w[\w.]*)(?: \.\.\. +\[(\w+)[^\]]*\])?$", re.MULTILINE)
+#: A module or a class, below which trial shows its tests while the run goes on.
+PLACE = re.compile(r"( {0,2})(\w[\w.]*)$")
+#: A test, with its mark, or with the beginning of a traceback.
+TEST = re.compile(r" {4}(\w+) \.\.\. *(.*)$")
+#: The mark of a test that failed. It stands behind the traceback where there is one.
+MARK = re.compile(r" *\[(FAIL|ERROR)\]$")
 #: What ``.ci/run`` writes after a run that it ended.
 CUT_OFF = re.compile(r"^cut off: .*$", re.MULTILINE)
 #: What trial writes at its end about a worker that had died.
@@ -89,10 +93,13 @@ def outcome_of(output: str) -> Outcome:
 
 
 def reports_of(output: str) -> list[Report]:
-    """Return trial's reports of failures, in order, without those of skipped tests and of expected failures."""
+    """
+    Return trial's reports of failures, in order, without those of skipped tests and of expected failures. Those of a
+    run that broke off are what it showed until then.
+    """
     ends = [each.start() for each in END_OF_REPORTS.finditer(output)]
     if not ends:
-        return []
+        return list(_shown_until_then(output))
     starts = list(REPORT.finditer(output, 0, ends[-1]))
     limits = [*(each.start() for each in starts[1:]), ends[-1]]
     reports = []
@@ -102,15 +109,20 @@ def reports_of(output: str) -> list[Report]:
     return [each for each in reports if each.kind not in ("SKIPPED", "TODO")]
 
 
-def marked_as_failed(output: str) -> list[str]:
-    """Return the names of the tests that trial marked as failed, in the order of its lines."""
+def _shown_until_then(output: str) -> Iterator[Report]:
+    """Yield what a run with ``--rterrors`` shows of each failure when it comes."""
     path: list[str] = []
-    names = []
-    for indent, name, mark in MARKED.findall(output):
-        path[len(indent) // 2 :] = [name]
-        if mark in ("FAIL", "ERROR"):
-            names.append(".".join(path))
-    return names
+    shown: list[str] = []
+    for line in output.split("\n"):
+        if place := PLACE.match(line):
+            path[len(place[1]) // 2 :] = [place[2]]
+        elif test := TEST.match(line):
+            path[2:], shown, line = [test[1]], [], test[2]
+        if mark := MARK.match(line):
+            yield Report(kind=mark[1], tests=(".".join(path),), text="\n".join(shown))
+            shown = []
+        else:
+            shown.append(line)
 
 
 def total(outcomes: Sequence[Outcome]) -> Outcome:
@@ -148,7 +160,6 @@ def explain(outputs: Mapping[str, str]) -> Iterator[str]:
         *(f"{run}: broke off before its end" for run in broken_off),
         *(f"{run}: a worker died" for run, output in outputs.items() for _ in DEAD_WORKER.finditer(output)),
         *(f"{run}: ran no test" for run, output in outputs.items() if outcome_of(output) == Outcome()),
-        *(f"{run}: {name}" for run, output in broken_off.items() for name in marked_as_failed(output)),
         *(f"{run}: {name}" for run, report in reports for name in report.tests),
     ]
     if failed:

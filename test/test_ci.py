@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from test.outcome import Outcome, explain, marked_as_failed, outcome_of, reports_of, total
+from test.outcome import Outcome, explain, outcome_of, reports_of, total
 from test.readme import README, command_that_runs, commands
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,25 +198,39 @@ class ExplainTests(SynchronousTestCase):
         self.assertLess(len(lines), 100)
 
     def test_broken_off(self) -> None:
-        """A run without a closing line is named, with its end and the tests that were marked until then."""
+        """A run without a closing line is named, with its end and the tests that had failed until then."""
         output = FAILED_RUN[: FAILED_RUN.index(LINE)]
         lines = list(explain({"tests": output}))
-        self.assertEqual(lines[0], "--- tests: the end of its output")
-        self.assertTrue(lines[1].endswith("[ERROR]"), lines)
         self.assertEqual(
-            lines[2:],
+            [line for line in lines if line.startswith("---")],
             [
+                "--- tests: [FAIL] test.test_files.FileTests.test_one",
+                "--- tests: [FAIL] test.test_files.OtherTests.test_three",
+                "--- tests: [ERROR] test.test_files.OtherTests.test_four",
+                "--- tests: the end of its output",
                 "--- failed:",
+            ],
+        )
+        self.assertEqual(
+            lines[-4:],
+            [
                 "tests: broke off before its end",
                 "tests: test.test_files.FileTests.test_one",
                 "tests: test.test_files.OtherTests.test_three",
+                "tests: test.test_files.OtherTests.test_four",
             ],
         )
 
-    def test_marked(self) -> None:
-        """A mark belongs to the class and the module above it."""
-        output = "test.a\n  A\n    test_x ...   [OK]\ntest.b\n  B\n    test_x ...   [ERROR]\n"
-        self.assertEqual(marked_as_failed(output), ["test.b.B.test_x"])
+    def test_shown_at_once(self) -> None:
+        """Of a run that broke off, the tracebacks are those that it showed when the tests failed."""
+        output = (
+            "test.a\n  A\n    test_x ...   [OK]\n    test_y ... Traceback (most recent call last):\n"
+            "  File a, line 1\nbuiltins.ValueError: 5\n[ERROR]\ntest.b\n  B\n    test_x ...   [FAIL]\n    test_z ...   [OK]\n"
+        )
+        first, second = reports_of(output)
+        self.assertEqual((first.kind, first.tests), ("ERROR", ("test.a.A.test_y",)))
+        self.assertEqual(first.text, "Traceback (most recent call last):\n  File a, line 1\nbuiltins.ValueError: 5")
+        self.assertEqual((second.kind, second.tests, second.text), ("FAIL", ("test.b.B.test_x",), ""))
 
     def test_cut_off(self) -> None:
         """What ended a run is named first, also where trial wrote its closing line."""
