@@ -225,7 +225,8 @@ class ExplainTests(SynchronousTestCase):
         """Of a run that broke off, the tracebacks are those that it showed when the tests failed."""
         output = (
             "test.a\n  A\n    test_x ...   [OK]\n    test_y ... Traceback (most recent call last):\n"
-            "  File a, line 1\nbuiltins.ValueError: 5\n[ERROR]\ntest.b\n  B\n    test_x ...   [FAIL]\n    test_z ...   [OK]\n"
+            "  File a, line 1\nbuiltins.ValueError: 5\n[ERROR]\n"
+            "test.b\n  B\n    test_x ...   [FAIL]\n    test_z ...   [OK]\n"
         )
         first, second = reports_of(output)
         self.assertEqual((first.kind, first.tests), ("ERROR", ("test.a.A.test_y",)))
