@@ -159,7 +159,8 @@ def nginx(*, nopush: bool) -> Parent:
         "http {\n    access_log off;\n    sendfile on;\n"
         f"    tcp_nopush {'on' if nopush else 'off'};\n"
         "    keepalive_requests 1000000;\n    open_file_cache max=16;\n"
-        f"{temporary}    server {{\n        listen 127.0.0.1:$port;\n        root $task;\n    }}\n}}\n"
+        f"{temporary}    server {{\n        listen 127.0.0.1:$port;\n        root $task;\n"
+        "        location = /bucket { return 200; }\n        location /bucket/ { alias $task/; }\n    }\n}\n"
     )
     return Parent(
         command="nginx -e stderr -c $turn/nginx.conf", says="start worker process ", files={"nginx.conf": config}
@@ -184,6 +185,14 @@ _TLS_LOOP = Parent(
         " --key $run/key.pem"
     ),
     says="serving",
+)
+
+_TORRENT = Parent(
+    command=(
+        "python -m benchmarks.programs.torrent_file serve $turn/file.torrent $task/file --port $port"
+        " --piece-length 4194304"
+    ),
+    says="seeding",
 )
 
 # -- children ----------------------------------------------------------------------------------------------------------
@@ -219,6 +228,14 @@ _ARIA = (
     " --dir $turn --out output http://127.0.0.1:$port/file"
 )
 """Eight connections, no allocation of the file before it comes, no configuration."""
+
+_S3 = (
+    "s5cmd --no-sign-request --endpoint-url http://127.0.0.1:$port --log error"
+    " cp --concurrency $concurrency --part-size 4 s3://bucket/file $turn/output"
+)
+"""Parts of 4 MiB; nginx answers as an object storage does that everybody may read."""
+
+_TORRENT_FETCH = "python -m benchmarks.programs.torrent_file fetch $turn/file.torrent $turn/output --port $port"
 
 _HASH_ALONE = "python -m benchmarks.programs.sha256 $task/file $task_id"
 
@@ -256,6 +273,8 @@ _ROWS = (
     _contestant("sha256", "hash", "hashlib", _TCP, _HASH_ALONE),
     _contestant("curl", "file", "nginx, curl, hashlib", NGINX, _CURL, _HASH),
     _contestant("aria2", "file", "nginx, aria2, hashlib", NGINX, _ARIA, _HASH),
+    _contestant("s5cmd", "file", "nginx, s5cmd, hashlib", NGINX, _S3, _HASH),
+    _contestant("libtorrent", "pieces", "libtorrent, one connection", _TORRENT, _TORRENT_FETCH),
     _contestant("ours-from-reference", "pieces", "ours from the reference", _REFERENCE, f"{_PIECES} --protocol tcp"),
     _contestant("reference-from-ours", "pieces", "the reference from ours", _TCP, _FETCH),
     _contestant(

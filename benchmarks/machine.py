@@ -95,8 +95,8 @@ def find(name: str) -> Path | None:
     """
     if name in _OURS:
         return _OURS[name] if _OURS[name].exists() else None
-    # Daemons are in directories that a user's path may lack.
-    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    # Daemons are in directories that a user's path may lack, and so are programs of wheels.
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:{PROGRAMS}")
     return None if found is None else Path(found)
 
 

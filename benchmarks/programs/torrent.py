@@ -16,7 +16,9 @@ from typing import Any
 
 from benchmarks.together import DONE, READY
 
-_HOST = "127.0.0.1"
+__all__ = ["HOST", "make_torrent", "settings_of", "wait_for_all"]
+
+HOST = "127.0.0.1"
 
 
 def make_torrent(source: Path, piece_length: int, torrent: Path) -> None:
@@ -33,14 +35,14 @@ def make_torrent(source: Path, piece_length: int, torrent: Path) -> None:
     torrent.write_bytes(libtorrent.bencode(made.generate()))
 
 
-def _settings(port: int, upload_limit: int) -> Any:
+def settings_of(port: int, upload_limit: int) -> Any:
     """
     What a session is configured with.
 
-    :param upload_limit: bytes per second.
+    :param upload_limit: bytes per second; 0 for no limit.
     """
     return {
-        "listen_interfaces": f"{_HOST}:{port}",
+        "listen_interfaces": f"{HOST}:{port}",
         "upload_rate_limit": upload_limit,
         "ignore_limits_on_local_network": False,
         "rate_limit_ip_overhead": False,
@@ -67,7 +69,7 @@ def main() -> None:
     parser.add_argument("--upload-limit", metavar="BYTES", type=int, required=True)
     parser.add_argument("--peer", metavar="PORT", type=int, action="append", default=[])
     given = parser.parse_args()
-    session = libtorrent.session(_settings(given.port, given.upload_limit))
+    session = libtorrent.session(settings_of(given.port, given.upload_limit))
     parameters = libtorrent.add_torrent_params()
     parameters.ti = libtorrent.torrent_info(str(given.torrent))
     parameters.save_path = str(given.directory)
@@ -75,20 +77,20 @@ def main() -> None:
     is_whole = (given.directory / parameters.ti.name()).exists()
     if is_whole:  # it has the file, and checks it before the others begin
         handle = session.add_torrent(parameters)
-        _wait(session, handle)
+        wait_for_all(session, handle)
     print(end=READY, flush=True)
     sys.stdin.readline()
     if not is_whole:
         handle = session.add_torrent(parameters)
         for port in given.peer:
-            handle.connect_peer((_HOST, port))
-        _wait(session, handle)
+            handle.connect_peer((HOST, port))
+        wait_for_all(session, handle)
     print(end=DONE, flush=True)
     sys.stdin.read()
     print(handle.status().total_payload_upload)
 
 
-def _wait(session: Any, handle: Any) -> None:
+def wait_for_all(session: Any, handle: Any) -> None:
     """Wait until a torrent has all pieces."""
     while not handle.status().is_seeding:
         session.wait_for_alert(20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -88,6 +89,12 @@ class TakeTurnTests(SynchronousTestCase):
         if not installed:
             raise SkipTest("none is installed")
         self.assert_works(*installed)
+
+    def test_libtorrent(self) -> None:
+        """libtorrent, where it is installed."""
+        if find_spec("libtorrent") is None:
+            raise SkipTest("libtorrent is not installed")
+        self.assert_works("libtorrent")
 
     def test_wrong_bytes(self) -> None:
         """Bytes that are not the source's are no turn, here of our pieces over gRPC."""
