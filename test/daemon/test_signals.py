@@ -12,6 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.daemon.signals import ENDING_SIGNALS
 from dragonfly_vortex.wire import PieceContent
 from test.certificates import Authority
 from test.processes import PROGRAMS, Child, Daemon, heed_signals, import_file, write_config
@@ -53,6 +54,11 @@ class ExitTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         heed_signals(self)
+
+    def test_which(self) -> None:
+        """These signals end a daemon in order; each would end a process at once."""
+        names = ("SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGXCPU")
+        self.assertLessEqual({*names}, {each.name for each in ENDING_SIGNALS})
 
     def run_and_end(self, when: str, *numbers: signal.Signals) -> str:
         """Run a process that sends itself signals; what it says. It exits with 0."""
