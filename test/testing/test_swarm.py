@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NoParentLeft
+from dragonfly_vortex.task import swarm as plan
 from dragonfly_vortex.testing.contract_parent import Fault
 from dragonfly_vortex.testing.simulation import Lie, Outcome, Swarm
 from dragonfly_vortex.testing.swarm import simulate
@@ -101,6 +102,17 @@ class SwarmTests(SynchronousTestCase):
             outcome = simulate(Swarm(peers=8, liars={7: Lie.FORGED, 8: Lie.FORGED}, mute=frozenset({7, 8}), seed=seed))
             self.assertEqual((len(outcome.finished), outcome.wrong), (6, 0))
             self.assertLess(outcome.seconds, 4 * 8.0)
+
+    def test_window(self) -> None:
+        """A window of few pieces makes a swarm slower; with that of the plan it is as fast as without one."""
+
+        def seconds(pieces: int) -> float:
+            self.patch(plan, "window", lambda length: pieces)
+            return simulate(Swarm(peers=8, content_length=_LENGTH, piece_length=_PIECE)).seconds
+
+        narrow, chosen, unbounded = map(seconds, (2, plan.WINDOW, 10**6))
+        self.assertGreater(narrow, 1.3 * chosen)
+        self.assertLessEqual(chosen, 1.05 * unbounded)
 
     def test_asks_again(self) -> None:
         """A child that starts late is asked again for what it has: others fetch from it in the end."""
