@@ -139,7 +139,7 @@ def _fetch(case: Case, task: Task, directory: Path) -> Cost:
 
 def _programs(run: Run, stack: ExitStack) -> dict[tuple[str, str], Turn]:
     """The turns of commands, requests and small pieces, of each version; and what is compared with no other."""
-    pieces = _QUICK_PIECES if run.options.quick else _PIECES
+    pieces, least = (_QUICK_PIECES, 0) if run.options.quick else (_PIECES, _COMMITS // 2)
     make_file(run.directory / "small", pieces * _SMALL_PIECE)
     make_file(run.directory / "first", _SMALL_PIECE)
     make_file(run.directory / "megabyte", START_UP_LENGTH)
@@ -162,7 +162,7 @@ def _programs(run: Run, stack: ExitStack) -> dict[tuple[str, str], Turn]:
             output = run.directory / "output"
             words = version.command(*download(version.megabyte.task_id, version.parent, "tcp", output))
             turns["download", THIS] = partial(_run, words, run.directory)
-            turns["commits", THIS] = partial(_request_beside_commits, version, run.directory, pieces)
+            turns["commits", THIS] = partial(_request_beside_commits, version, run.directory, pieces, least)
             turns["two addresses", THIS] = partial(_connect, version.parent.port, run.directory)
     turns["reactor", ""] = partial(_run, [sys.executable, "-c", "from twisted.internet import reactor"], run.directory)
     return turns
@@ -197,10 +197,11 @@ def _request(version: _Version, count: int) -> Cost:
     return Cost(seconds=seconds / count, processor=0.0, parent=used / count)
 
 
-def _request_beside_commits(version: _Version, directory: Path, count: int) -> Cost:
+def _request_beside_commits(version: _Version, directory: Path, count: int, least: int) -> Cost:
     """
     The same, while another process commits pieces of another task.
 
+    :param least: commits a second without which it would not be that.
     :raises DidNotWork: it commits too few.
     """
     task_id = f"{version.first.task_id[:-1]}x"
@@ -214,7 +215,7 @@ def _request_beside_commits(version: _Version, directory: Path, count: int) -> C
             cost = _request(version, count)
             seconds = monotonic() - began
         commits = catalog.count_pieces(PieceKind.STANDARD, task_id) - before
-    if commits < seconds * _COMMITS / 2:
+    if commits < seconds * least:
         raise DidNotWork(f"expected {_COMMITS} commits a second, got {commits} in {seconds:.2f} s")
     return cost
 
