@@ -54,7 +54,7 @@ async def main():
     reactor.stop()
 
 def run():
-    Deferred.fromCoroutine(main()).addErrback(lambda failure: (failure.printTraceback(), reactor.stop()))
+    Deferred.fromCoroutine(main()).addErrback(lambda failure: (failure.printTraceback(sys.stderr), reactor.stop()))
 
 reactor.callWhenRunning(run)
 reactor.run()
