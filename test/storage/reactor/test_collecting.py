@@ -22,6 +22,7 @@ from dragonfly_vortex.storage.collector import Collected, Collector
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.policy import Policy
+from dragonfly_vortex.storage.reactor import collecting
 from dragonfly_vortex.storage.reactor.collecting import RECORD_INTERVAL, GarbageCollection, TaskUses, room_for
 from dragonfly_vortex.wire import PieceKind
 
@@ -53,10 +54,10 @@ class GarbageCollectionTests(TestCase):
         self.patch(GarbageCollection, "log", Logger(observer=observe))
         self.add(ttl=1)
 
-    def add(self, ttl: int | None) -> None:
+    def add(self, ttl: int | None, content: bytes = b"content") -> None:
         """Import a task that was created long ago."""
         path = Path(self.mktemp())
-        path.write_bytes(b"content")
+        path.write_bytes(content)
         import_file(path, self.directory, PieceKind.STANDARD, ttl=ttl)
         with Catalog(self.directory) as catalog, catalog._database.change() as connection:
             connection.execute("UPDATE task SET created_at = 1")
@@ -98,6 +99,16 @@ class GarbageCollectionTests(TestCase):
             self.assertRegex(line, rf"^{task}[0-9]+ bytes freed: its time is over \({rule}\)$")
         for line in self.events[1::2]:
             self.assertRegex(line, "^info: garbage collection: 1 tasks removed, [0-9]+ bytes freed, 0 in use$")
+
+    async def test_many(self) -> None:
+        """The first of many tasks have a line each, and the last line counts them all."""
+        self.patch(collecting, "_MOST_LINES", 2)
+        for content in (b"2", b"3", b"4"):
+            self.add(ttl=1, content=content)
+        self.collection.start()
+        self.clock.advance(900)
+        await self.until(0, 3)
+        self.assertIn(": 4 tasks removed, ", self.events[2])
 
     async def test_changed(self) -> None:
         """Other rules hold from the next collection on, and another interval from now on."""
