@@ -38,8 +38,9 @@ _COMMANDS = {
 def run(arguments: Sequence[str] | None = None) -> int:
     """See :func:`dragonfly_vortex.cli.main`, which has turned the collector of garbage off."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # The name of a file need not be text. What cannot be written is noticed at the end, also with python -u.
-        sys.stdout.reconfigure(errors="backslashreplace", write_through=False)
+        if isinstance(sys.stdout.buffer, io.RawIOBase):  # of python -u, which passes over what a full disk cuts off
+            sys.stdout = os.fdopen(sys.stdout.fileno(), "w", encoding=sys.stdout.encoding, closefd=False)
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     on_signals(_terminate, signal.SIGTERM, signal.SIGHUP)
     from dragonfly_vortex.cli.arguments import make_parser  # it takes time, and a signal may come
 

@@ -158,6 +158,13 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(after, before)
         self.assertIn(task_id, self.shell("ulimit -f 100; $dfvortex verify").stdout)
 
+    def test_output_is_cut_off(self) -> None:
+        """Output of which only the first part can be written is an error of one line."""
+        for buffering in ("", "1"):
+            ran = self.shell(f"ulimit -f 1; PYTHONUNBUFFERED={buffering} $dfvortex download --help > output")
+            expected = (1, "dfvortex download: standard output: File too large\n")
+            self.assertEqual((ran.returncode, ran.stderr), expected, f"PYTHONUNBUFFERED={buffering}")
+
     def test_closed_streams(self) -> None:
         """Without standard output, or without standard error, it does its work, and says what it can."""
         ran = self.shell("$dfvortex import file >&-")
