@@ -34,7 +34,7 @@ from zope.interface import implementer
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_frames import FrameAllowance
-from dragonfly_vortex.rpc.http2_openings import MAX_HEADERS, Beginning, Openings
+from dragonfly_vortex.rpc.http2_openings import LATER, MAX_HEADERS, Beginning, Openings
 from dragonfly_vortex.rpc.http2_stream import PATIENCE, MessageSender, ServerStream
 from dragonfly_vortex.rpc.server_call import Answer, Metadata, ServerCall, timeout_of
 from dragonfly_vortex.rpc.status import Status
@@ -53,9 +53,6 @@ _SILENT = 300.0
 
 _ANSWER = 20.0
 """Seconds in which it has to answer that. Both are the reference's (``dragonfly-client``, ``grpc/mod.rs``)."""
-
-_LATER = 0.005
-"""Seconds for which a question waits that is not urgent."""
 
 _BITE = 8 * 1024
 """Bytes of a connection that are looked at before the next look at what it sends."""
@@ -122,6 +119,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._beginning: Beginning | None = Beginning(server.openings)  # until the first request is there
         self._h2 = self._beginning.h2
         self._waits: IDelayedCall | None = None  # for more urgent questions of its child
+        self._waiting = b""
 
     # -- the connection
 
@@ -144,9 +142,13 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._is_asked = False
         if self._streams:
             self.setTimeout(_SILENT)
+        if self._waits is not None:  # TLS hands over what had arrived before the pause
+            self._waiting += data
+            return
         if self._beginning is not None and self._beginning.can_wait(data):
+            self._waiting = data
             self.transport.pauseProducing()
-            self._waits = self.callLater(_LATER, lambda: self._after_others(data))
+            self._waits = self.callLater(LATER, self._after_others)
             return
         try:
             if self._beginning is not None:
@@ -202,11 +204,9 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         """Take no further call, and close the connection after those that it has."""
         if not self._is_draining:
             self._is_draining = True
-            goodbye = GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id)
-            self.transport.write(goodbye.serialize())
-            for stream in self._streams.values():
-                if stream.linger is not None:
-                    stream.linger.reset(0)
+            self.transport.write(GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id).serialize())
+            for linger in filter(None, [stream.linger for stream in self._streams.values()]):
+                linger.reset(0)
         self._close_if_drained()
 
     def abort(self) -> None:
@@ -230,11 +230,11 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
 
     # -- what comes
 
-    def _after_others(self, data: bytes) -> None:
+    def _after_others(self) -> None:
         """The first bytes of this connection have waited."""
         self._waits = None
         self.transport.resumeProducing()
-        self.dataReceived(data)
+        self.dataReceived(self._waiting)
 
     def _begin_with(self, beginning: Beginning, data: bytes) -> bytes:
         """Go on with a connection of h2 that has received the same. Returns the rest of the data."""
@@ -317,7 +317,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         if answer is None:
             stream.call.begin(stream.handler, request[5:])
             return
-        if beginning is not None:
+        if beginning is not None and stream.number == 1:  # otherwise it begins with another call
             self._server.openings.learn(beginning.came, can_wait=answer.goes_on)
         for message in answer.messages:
             stream.put(message)

@@ -18,10 +18,13 @@ from h2.events import Event
 from h2.settings import SettingCodes
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["MAX_HEADERS", "Beginning", "Opening", "Openings"]
+__all__ = ["LATER", "MAX_HEADERS", "Beginning", "Opening", "Openings"]
 
 MAX_HEADERS = 16 * 1024
 """Bytes of the headers of a call."""
+
+LATER = 0.005
+"""Seconds for which a question waits that is not urgent."""
 
 _LONGEST = 1024
 """Bytes of the longest beginning that is kept."""

@@ -161,6 +161,28 @@ class RecognitionTests(Case):
             self.assertGreater(len(child.transport.value()), len(greeting))
             self.assertEqual(gone.transport.value() == greeting, waits)
 
+    def test_not_urgent_in_records(self) -> None:
+        """What TLS hands over in spite of the pause, because it had arrived before, waits with the first bytes."""
+        self.factory.answer_at_once = lambda method, metadata, data: Answer([data], 9.0, goes_on=True)
+        settings, call = first_bytes("/test/Wait", b"question")
+        whole, request = settings + call, len(b"question") + 14
+        expected = self.reply([whole])
+        self.assertIn(b"question", expected)
+        for parts in ([whole[:-request], whole[-request:]], [whole[:-request], whole[-request:-3], whole[-3:]]):
+            self.assertEqual(self.reply(parts), expected)
+
+    def test_first_call_only(self) -> None:
+        """A call that is not urgent says nothing about the call before it, with which the connection begins."""
+        self.factory.answer_at_once = lambda method, metadata, data: Answer([data], 9.0, goes_on=True)
+        child = self.connect(greet=False)
+        child.h2.initiate_connection()
+        child.ask("Count", b"1", end=False)
+        child.ask("Wait", b"1")
+        other = self.connect(greet=False)
+        other.h2.initiate_connection()
+        other.ask("Count", b"1")
+        self.assertEqual(other.transport.producerState, "producing")
+
     def test_other_questions(self) -> None:
         """What is known of one call's headers is not taken for another's: each has its own answer."""
         for request in (b"one", b"two", b"three" * 150):
