@@ -55,11 +55,14 @@ class Listener:
         self._pending = deque(pieces)
         self._left = _IN_A_TURN
         self._pause: IDelayedCall | None = None
+        self._is_stopped = False
         self._catching_up = Ending(lambda: not self._pending)
         self._tell()
 
     def hear(self, piece: ArrivedPiece) -> None:
         """Call the function for one more piece, now or in a later turn."""
+        if self._is_stopped:  # by another listener, which has heard of the piece before
+            return
         self._pending.append(piece)
         if self._pause is None:
             self._tell()
@@ -70,6 +73,7 @@ class Listener:
 
     def stop(self) -> None:
         """Call the function no more."""
+        self._is_stopped = True
         self._pending.clear()
         if self._pause is not None:
             self._pause.cancel()
@@ -81,7 +85,7 @@ class Listener:
             piece = self._pending.popleft()
             if self._is_current(piece):
                 self._on_piece(piece)
-        if not self._left and self._pause is None:
+        if not self._left and self._pause is None and not self._is_stopped:
             self._pause = self._clock.callLater(0, self._go_on)
         self._catching_up.look()
 
@@ -172,9 +176,10 @@ class SharedDownload:
         self._want: Callable[[Sequence[ByteRange], bool], None] | None = None
         self._work: Deferred[StoredTask] | None = None
         self._outcome: StoredTask | Failure | None = None
+        self._leaving = Ending(lambda: not self._waiting)
 
     def run(self, fetch: Callable[[], Coroutine[Deferred[Any], Any, StoredTask]]) -> Deferred[None]:
-        """Begin. Fires when it is over, whether it has succeeded or not."""
+        """Begin. Fires when it is over, whether it has succeeded or not, and all callers know that or have gone."""
         self._work = Deferred.fromCoroutine(fetch())
         return self._work.addBoth(self._ended)
 
@@ -192,6 +197,7 @@ class SharedDownload:
                 self._tell_wanted()
             else:
                 self.cancel()
+            self._leaving.look()
 
         waiting: Deferred[StoredTask] = Deferred(leave)
         wishes = wishes or Wishes()
@@ -227,10 +233,10 @@ class SharedDownload:
     def cancel(self) -> None:
         """End it."""
         self._over()
-        if self._work is not None:
+        if self._work is not None and self._outcome is None:
             self._work.cancel()
 
-    def _ended(self, outcome: StoredTask | Failure) -> None:
+    def _ended(self, outcome: StoredTask | Failure) -> Deferred[None]:
         """Fire the Deferreds of all callers; where it has succeeded, after all pieces were reported to them."""
         self._over()
         self._outcome = outcome
@@ -239,11 +245,13 @@ class SharedDownload:
             if caller in self._waiting:
                 self._leave(caller)
                 caller.callback(outcome)  # a Failure is taken as one
+                self._leaving.look()
 
         for caller, (_, listener) in list(self._waiting.items()):
             if isinstance(outcome, Failure):
                 listener.stop()
             listener.catch_up().addCallback(fire, caller)
+        return self._leaving.wait()
 
 
 @implementer(IDownloadTarget)

@@ -51,6 +51,24 @@ class ArrivedPiecesTests(SynchronousTestCase):
         clock.advance(0)
         self.assertEqual(got, [*range(599), 600])
 
+    def test_stopped_by_another(self) -> None:
+        """A listener that another one stops in the same turn, or that stops itself, hears no more and has no timer."""
+        clock, got = Clock(), list[int]()
+        arrived = ArrivedPieces(clock)
+
+        def hear(piece: ArrivedPiece) -> None:
+            if piece.metadata.number == 255:
+                for listener in (first, second):
+                    listener.stop()
+                    arrived.listeners.remove(listener)
+
+        first = arrived.listen(hear)
+        second = arrived.listen(lambda piece: got.append(piece.metadata.number))
+        for number in range(300):
+            arrived.add(sample_piece(10, number=number).metadata, 10, None)
+        self.assertEqual(got, list(range(255)))
+        self.assertEqual(clock.getDelayedCalls(), [])
+
 
 class SharedDownloadTests(SynchronousTestCase):
     """A download that this test ends."""
@@ -70,6 +88,25 @@ class SharedDownloadTests(SynchronousTestCase):
     def join(self) -> Deferred[Any]:
         """One more caller."""
         return self.download.join(lambda piece: None)
+
+    def test_over_when_told(self) -> None:
+        """It is over when its callers have heard of all pieces, or have gone: what ends it has not to wait for them."""
+        for is_cancelled in (False, True):
+            self.setUp()
+            for number in range(600):
+                self.download.arrived.add(sample_piece(10, number=number).metadata, 10, None)
+            caller = self.join()
+            self.work.callback(TASK)
+            self.assertNoResult(caller)
+            self.assertNoResult(self.over)
+            if is_cancelled:
+                caller.cancel()
+                self.failureResultOf(caller, CancelledError)
+            else:
+                self.clock.pump([0.0] * 3)
+                self.assertEqual(self.successResultOf(caller), TASK)
+            self.assertIsNone(self.successResultOf(self.over))
+            self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_success(self) -> None:
         """All callers get the task, also one that comes when it is there."""
