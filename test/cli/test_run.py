@@ -149,19 +149,22 @@ class CommandTests(SynchronousTestCase):
 
     def test_limited_file_size(self) -> None:
         """A limit of the size of files (``ulimit -f``) is an error of one line, and leaves no part of a file."""
+        # A measurement of coverage could not write its file under the limit.
         task_id = import_file(self.file, directory=self.directory)
         self.directory.joinpath("large").write_bytes(bytes(1024 * 1024))
         before = {path for path in self.directory.rglob("*") if "content" in path.parts and path.is_file()}
-        ran = self.shell("ulimit -f 100; $dfvortex import large")
+        ran = self.shell("unset ${!COVERAGE_*}; ulimit -f 100; $dfvortex import large")
         self.assertEqual((ran.returncode, ran.stderr), (1, "dfvortex: cannot import large: File too large\n"))
         after = {path for path in self.directory.rglob("*") if "content" in path.parts and path.is_file()}
         self.assertEqual(after, before)
-        self.assertIn(task_id, self.shell("ulimit -f 100; $dfvortex verify").stdout)
+        self.assertIn(task_id, self.shell("unset ${!COVERAGE_*}; ulimit -f 100; $dfvortex verify").stdout)
 
     def test_output_is_cut_off(self) -> None:
         """Output of which only the first part can be written is an error of one line."""
         for buffering in ("", "1"):
-            ran = self.shell(f"ulimit -f 1; PYTHONUNBUFFERED={buffering} $dfvortex download --help > output")
+            ran = self.shell(
+                f"unset ${{!COVERAGE_*}}; ulimit -f 1; PYTHONUNBUFFERED={buffering} $dfvortex download --help > output"
+            )
             expected = (1, "dfvortex download: standard output: File too large\n")
             self.assertEqual((ran.returncode, ran.stderr), expected, f"PYTHONUNBUFFERED={buffering}")
 
