@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals, status_of
-from dragonfly_vortex.cli.terminal import drop_output, flush_output, one_line
+from dragonfly_vortex.cli.terminal import drop_output, end_output, flush_output, one_line
 from dragonfly_vortex.errors import OutputExists, VortexError
 from dragonfly_vortex.system_calls import reason_of
 
@@ -60,7 +60,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.INTERRUPTED
     except (VortexError, OSError) as error:
         is_told = _tell_as_json(namespace, error)
-        drop_output()  # it may be the output that could not be written
+        end_output()  # it may be the output that could not be written
         if isinstance(error.__cause__, BrokenPipeError):  # of --output -
             return ExitStatus.DONE
         is_file = isinstance(error, OutputExists) and not os.path.isdir(namespace.output)

@@ -18,7 +18,7 @@ from dragonfly_vortex.system_calls import reason_of
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["ProgressBar", "counted", "drop_output", "flush_output", "one_line", "verified_against"]
+__all__ = ["ProgressBar", "counted", "drop_output", "end_output", "flush_output", "one_line", "verified_against"]
 
 
 def flush_output(text: str = "") -> None:
@@ -35,8 +35,16 @@ def flush_output(text: str = "") -> None:
         raise OutputError(f"standard output: {reason_of(error)}") from error
 
 
+def end_output() -> None:
+    """Write what has been printed, if that is possible; else forget it, as Python would try once more, and complain."""
+    try:
+        flush_output()
+    except (BrokenPipeError, OutputError):
+        drop_output()
+
+
 def drop_output() -> None:
-    """Forget what has been printed and not been written: Python would try once more at exit, and complain."""
+    """Forget what has been printed and not been written."""
     if sys.stdout is not None:  # as it is where it was closed from the beginning
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -43,7 +43,7 @@ class CommandTests(SynchronousTestCase):
             "from dragonfly_vortex.cli import main\n"
             "try: main(sys.argv[1:])\n"
             "except SystemExit: pass\n"
-            "print('loaded:', *sys.modules, file=sys.stderr)\n"  # what could not be done has dropped the output
+            "print('loaded:', *sys.modules, file=sys.stderr)\n"
         )
         # A measurement of coverage would load modules of its own.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
