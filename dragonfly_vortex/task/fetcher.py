@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -102,6 +102,7 @@ class Fetcher:
         """What is changed at the target."""
         self._turn: Deferred[None] | None = None  # fires when all is there and hashed, or fails
         self._ended: Callable[[], None] | None = None  # fires the turn that has ended
+        self._soon: IDelayedCall | None = None  # takes steps after a piece has begun
         self._events: deque[Callable[[], None]] = deque()  # what has changed; the first is being dealt with
         plan.advance(self._time())
 
@@ -159,6 +160,8 @@ class Fetcher:
             self._ticking.stop()
         for stop in (self.requests.stop, self._hash.stop, self._allocation.stop, self._reservation.stop):
             await outlast(stop(), forget_cancellation=True)
+        if self._soon is not None and self._soon.active():
+            self._soon.cancel()
 
     # -- one thing after the other -------------------------------------------------------------------------------------
 
@@ -195,12 +198,10 @@ class Fetcher:
 
     def _take_step(self) -> bool:
         """Do the next thing; return whether there may be another."""
-        withdrawn = self.plan.pieces.next_withdrawn()
-        if withdrawn is not None:
+        if (withdrawn := self.plan.pieces.next_withdrawn()) is not None:
             self.requests.give_up(withdrawn)
             return True
-        inquiry = self.plan.waits.next_inquiry()
-        if inquiry is not None:
+        if (inquiry := self.plan.waits.next_inquiry()) is not None:
             self._inquiries.repeat(inquiry)
             return True
         self.commits.drop_what_is_forgotten()
@@ -213,11 +214,9 @@ class Fetcher:
         if self.plan.is_known_empty:
             self._end_turn()
             return False
-        failure = self.plan.failure()
-        if failure is not None:
+        if (failure := self.plan.failure()) is not None:
             raise failure
-        stuck = self.plan.stuck()
-        if stuck is not None:
+        if (stuck := self.plan.stuck()) is not None:
             raise self._target.failure(stuck)
         self._check_room()
         if waiting > _MOST_WAITING or self._target.is_behind:
@@ -254,8 +253,8 @@ class Fetcher:
         """A parent begins to answer a request: see whether that can be the piece, and how long it has taken."""
         self.plan.advance(self._time())
         self.plan.judge(request, metadata)
-        if self.plan.numbers.is_cautious:
-            self._reactor.callLater(0, self._advance)  # the next piece may be asked for now
+        if self.plan.numbers.is_cautious and (self._soon is None or not self._soon.active()):
+            self._soon = self._reactor.callLater(0, self._advance)  # the next piece may be asked for now
 
     def _take_last_step(self, waiting: int) -> bool:
         """All pieces are there: what is still under way is superfluous, and when all is hashed this turn ends."""

@@ -156,11 +156,11 @@ class Reporter:
 
     def _report(self, event: DownloadEvent) -> None:
         """Report an event."""
-        self.is_reporting = True
+        was_reporting, self.is_reporting = self.is_reporting, True  # what a listener does may be reported to it at once
         try:
             self._on_event(event)
         finally:
-            self.is_reporting = False
+            self.is_reporting = was_reporting
 
 
 def _reason(parent: Parent) -> str:

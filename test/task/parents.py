@@ -32,6 +32,7 @@ class PlayedParent:
     :param lacks: numbers of pieces that it does not have though they are part of the content.
     :param shift: bytes that are added to each offset that it tells.
     :param spoils: numbers of pieces whose content does not have the digest that it names.
+    :param repeats_id: see :class:`~dragonfly_vortex.model.DownloadPieceResponse`.
     """
 
     content: bytes
@@ -40,6 +41,7 @@ class PlayedParent:
     lacks: set[int] = field(default_factory=set)
     shift: int = 0
     spoils: set[int] = field(default_factory=set)
+    repeats_id: bool = True
 
     def piece(self, number: int) -> tuple[PieceMetadata, memoryview] | None:
         """A piece and its bytes, None where there is none. Content of no bytes is one piece of no bytes."""
@@ -135,11 +137,15 @@ class PlayedDownloader:
             failed.__cause__ = error
             asked.answer.errback(failed)
         else:
-            if asked.request.number in self.parents[asked.addr].spoils:
+            parent = self.parents[asked.addr]
+            if asked.request.number in parent.spoils:
                 sink.fail()
                 asked.answer.errback(DigestMismatch(asked.addr, name, f"expected {metadata.digest}, got crc32:0"))
             else:
-                asked.answer.callback(DownloadPieceResponse(metadata=metadata, content=sink.finish()))
+                content = sink.finish()
+                asked.answer.callback(
+                    DownloadPieceResponse(metadata=metadata, content=content, repeats_id=parent.repeats_id)
+                )
 
     def _cancelled(self, asked: Asked) -> None:
         """A request has been cancelled."""

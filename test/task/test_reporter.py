@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NoParentLeft, ParentRefused, ParentUnreachable
 from dragonfly_vortex.events import (
+    DigestMismatched,
     DownloadedTask,
     DownloadEvent,
     DownloadFailed,
@@ -79,6 +80,39 @@ class EventTests(DownloadTestCase):
         started.cancel()
         self.assert_failed(started, CancelledError)
         self.assertEqual(self.events[-1], DownloadFailed(error="CancelledError", reason=""))
+
+    def test_cancelled_when_a_piece_begins(self) -> None:
+        """Nothing is done after the end, though the next piece is asked for soon where a parent logs what it lacks."""
+        self.play(a=PlayedParent(content=CONTENT, piece_length=100, repeats_id=False), is_held=True)
+        started = self.download()
+        self.downloader.give(self.downloader.asked[0])
+        self.downloader.begin(self.downloader.waiting[0])
+        started.cancel()
+        self.assert_failed(started, CancelledError)
+
+    def test_listener_removes_and_cancels(self) -> None:
+        """A listener may remove a parent, which is reported to it at once, and cancel then."""
+        wrong, right = bytes(reversed(CONTENT)), CONTENT
+        self.play(
+            is_held=True,
+            a=PlayedParent(content=wrong[:500] + right[500:], piece_length=500),
+            b=PlayedParent(content=right, piece_length=500),
+            c=PlayedParent(content=right, piece_length=500),
+        )
+
+        def hear(event: DownloadEvent) -> None:
+            self.events.append(event)
+            if isinstance(event, DigestMismatched):
+                self.task.remove_parent("c")
+                started.cancel()
+
+        self.on_event = hear
+        started = self.download()
+        while self.downloader.waiting and not any(isinstance(event, DigestMismatched) for event in self.events):
+            self.downloader.give(self.downloader.waiting[0])
+        self.assertIn(DigestMismatched, map(type, self.events))
+        self.clock.advance(0)
+        self.assert_failed(started, CancelledError)
 
     def test_last_event_of_a_failing_listener(self) -> None:
         """A listener that fails over the last event does not change the result."""
