@@ -4,12 +4,14 @@ Connections of h2 that have received in advance what children begin with.
 A child's library begins each new connection with the same bytes: the preface of HTTP/2, its settings, and the headers
 of a call of the same method. h2 takes longer for them than all the rest of a short call takes. A real child makes a
 connection for each question, and takes the pieces of the parents that answer first. So the beginnings of calls that
-were answered at once are kept, and some connections of h2 receive them before a child comes. The question about the
-host comes just before the one about the pieces, and waits for it.
+were answered at once twice are kept, and some connections of h2 receive them before a child comes. A child that traces
+its calls has another ID in the headers of each. The question about the host comes just before the one about the pieces,
+and waits for it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from h2.config import H2Configuration
@@ -76,6 +78,7 @@ class Openings:
         self._clock = clock
         self._ready: dict[bytes, list[Opening]] = {b"": []}  # the beginning that was used last is the last one
         self._can_wait: set[bytes] = set()  # some of these
+        self._seen_once: deque[bytes] = deque(maxlen=_MOST_KEPT)
         self._next: IDelayedCall | None = None
         self._is_stopped = False
         self.greeting = _connection().data_to_send()
@@ -115,20 +118,22 @@ class Openings:
 
     def learn(self, data: bytes, *, can_wait: bool = False) -> None:
         """
-        Keep how a connection begins, for the next child that begins like it.
+        Keep how a connection begins, for the next child that begins like it. Only what comes a second time is kept.
 
         :param data: its first bytes.
         :param can_wait: whether the call with which it begins is not urgent.
         """
         for beginning in (found := _beginnings(data)):
-            if beginning not in self._ready:
+            if beginning not in self._ready and beginning not in self._seen_once:
+                self._seen_once.append(beginning)
+            elif beginning not in self._ready:
                 if len(self._ready) > _MOST_KEPT:
                     oldest = next(filter(None, self._ready))
                     del self._ready[oldest]
                     self._can_wait.discard(oldest)
                 self._ready[beginning] = []
                 self._make_soon(_PAUSE)
-        if can_wait and found:
+        if can_wait and found and found[-1] in self._ready:
             self._can_wait.add(found[-1])
 
     def can_wait(self, data: bytes) -> bool:

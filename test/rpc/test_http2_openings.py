@@ -36,6 +36,11 @@ class OpeningsTests(SynchronousTestCase):
         self.clock = Clock()
         self.openings = Openings(self.clock)
 
+    def learn(self, data: bytes) -> None:
+        """Learn how two children begin."""
+        for _ in range(2):
+            self.openings.learn(data)
+
     def pass_time(self) -> None:
         """Let all connections be made."""
         self.clock.pump([1.0] + [0.0] * 200)
@@ -44,7 +49,7 @@ class OpeningsTests(SynchronousTestCase):
     def test_taken_once(self) -> None:
         """A connection that has received the headers of a call is used once, and others are made some time later."""
         settings, call = first_bytes("/test/Wait")
-        self.openings.learn(settings + call)
+        self.learn(settings + call)
         self.assertIsNone(self.openings.take(settings + call))
         self.pass_time()
         taken = []
@@ -61,7 +66,7 @@ class OpeningsTests(SynchronousTestCase):
     def test_less_is_known(self) -> None:
         """A call of another method takes a connection that has received the settings only."""
         settings, call = first_bytes("/test/Wait")
-        self.openings.learn(settings + call)
+        self.learn(settings + call)
         self.pass_time()
         opening = self.openings.take(b"".join(first_bytes("/test/Echo")), 0)
         self.assertEqual(opening and opening.beginning, settings)
@@ -70,11 +75,11 @@ class OpeningsTests(SynchronousTestCase):
     def test_few_are_kept(self) -> None:
         """Only some beginnings are kept; the ones that are used stay."""
         used = b"".join(first_bytes("/test/Wait"))
-        self.openings.learn(used)
+        self.learn(used)
         for number in range(30):
             self.pass_time()
             self.assertIsNotNone(self.openings.take(used, 100), number)
-            self.openings.learn(b"".join(first_bytes(f"/test/{number}")))
+            self.learn(b"".join(first_bytes(f"/test/{number}")))
         self.pass_time()
         known = [n for n in range(30) if self.openings.take(b"".join(first_bytes(f"/test/{n}")), 100) is not None]
         self.assertIn(29, known)
@@ -84,17 +89,27 @@ class OpeningsTests(SynchronousTestCase):
         """Headers that do not end in the first bytes are not kept."""
         settings, call = first_bytes("/test/Wait", name="x" * 5000)
         for data in (b"", settings, (settings + call)[:1024], settings + call[:20]):
-            self.openings.learn(data)
+            self.learn(data)
         self.pass_time()
         self.assertIsNone(self.openings.take(settings + call, 0))
+
+    def test_seen_once(self) -> None:
+        """What comes once, because the headers have an ID of the call, costs no connection but for the settings."""
+        for number in range(30):
+            settings, call = first_bytes("/test/Wait", traceparent=f"{number:032x}")
+            self.openings.learn(settings + call, can_wait=True)
+            self.pass_time()
+            self.assertIsNone(self.openings.take(settings + call, len(settings)))
+            self.assertFalse(self.openings.can_wait(settings + call))
+        self.assertIsNotNone(self.openings.take(settings + call, 0))
 
     def test_stop(self) -> None:
         """A server that stops makes no further connections."""
         settings, call = first_bytes("/test/Wait")
-        self.openings.learn(settings + call)
+        self.learn(settings + call)
         self.openings.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.openings.learn(b"".join(first_bytes("/test/Echo")))
+        self.learn(b"".join(first_bytes("/test/Echo")))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -119,6 +134,7 @@ class RecognitionTests(Case):
         whole = settings + call
         expected = self.reply([whole])
         self.assertIn(b"question", expected)
+        self.assertEqual(self.reply([whole]), expected)
         read: list[bytes] = []
         decode = Decoder.decode
 
@@ -149,6 +165,7 @@ class RecognitionTests(Case):
         for path, waits in (("/test/Wait", True), ("/test/Count", False)):
             whole = b"".join(first_bytes(path, b"1"))
             self.reply([whole])
+            self.reply([whole])
             child, gone = self.connect(greet=False), self.connect(greet=False)
             greeting = child.transport.value()
             for each in (child, gone):
@@ -168,16 +185,18 @@ class RecognitionTests(Case):
         whole, request = settings + call, len(b"question") + 14
         expected = self.reply([whole])
         self.assertIn(b"question", expected)
+        self.assertEqual(self.reply([whole]), expected)
         for parts in ([whole[:-request], whole[-request:]], [whole[:-request], whole[-request:-3], whole[-3:]]):
             self.assertEqual(self.reply(parts), expected)
 
     def test_first_call_only(self) -> None:
         """A call that is not urgent says nothing about the call before it, with which the connection begins."""
         self.factory.answer_at_once = lambda method, metadata, data: Answer([data], 9.0, goes_on=True)
-        child = self.connect(greet=False)
-        child.h2.initiate_connection()
-        child.ask("Count", b"1", end=False)
-        child.ask("Wait", b"1")
+        for _ in range(2):
+            child = self.connect(greet=False)
+            child.h2.initiate_connection()
+            child.ask("Count", b"1", end=False)
+            child.ask("Wait", b"1")
         other = self.connect(greet=False)
         other.h2.initiate_connection()
         other.ask("Count", b"1")
@@ -191,7 +210,7 @@ class RecognitionTests(Case):
 
     async def test_further_calls(self) -> None:
         """Further calls on a connection whose headers were known are answered, and all its frames count."""
-        for _ in range(2):
+        for _ in range(3):
             child = self.connect(greet=False)
             child.h2.initiate_connection()
             first, second = child.ask("Wait", b"one"), child.ask("Echo", b"two")
