@@ -48,6 +48,16 @@ class LimitedLogTests(TestCase):
         self.flood(1)
         self.assertEqual(self.said(), ["refused 0"])
 
+    def test_late_timer(self) -> None:
+        """A period whose end comes late, because the reactor is busy, lasts until then."""
+        self.flood(LINES + 1)
+        self.said()
+        self.clock.rightNow += SECONDS + 1.0  # the timer is due, and has not been called
+        self.flood(1)
+        self.assertEqual(self.said(), [])
+        self.clock.advance(0)
+        self.assertEqual(self.said(), ["2 more lines of this kind were left out: refused {peer}"])
+
     def test_few_in_each_minute(self) -> None:
         """Where no line was left out, the next minute has as many again."""
         self.flood(LINES)

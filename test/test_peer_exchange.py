@@ -84,6 +84,13 @@ class NamedTests(SynchronousTestCase):
         """No more are taken of one answer than a parent of ours names."""
         self.assertEqual(len(self.named(",".join(f"10.0.0.{n}:4000" for n in range(1, 200)))), MOST_NAMED)
 
+    def test_twice(self) -> None:
+        """A parent that names peers in several fields is believed the first one."""
+        heard: list[ParentAddress] = []
+        answer = [(PEERS_KEY, f"10.0.0.{number}:4000") for number in (2, 3)]
+        PeerExchange(on_peers=heard.extend).hear(peer("grpc://10.0.0.1:4000"), answer)
+        self.assertEqual(heard, [peer("grpc://10.0.0.2:4000")])
+
     def test_secure(self) -> None:
         """They are spoken to as their parent is."""
         self.assertEqual(self.named("10.0.0.2:4000", "grpcs://10.0.0.1:4000"), ["grpcs://10.0.0.2:4000"])
@@ -170,12 +177,10 @@ class AskersTests(SynchronousTestCase):
         self.assertEqual(self.others(), [])
 
     def test_many_of_a_host(self) -> None:
-        """One host with many ports displaces none but its own."""
-        self.add("grpc://10.0.0.1:4000", *(f"grpc://10.0.0.2:{port}" for port in range(2000, 2000 + 500)))
-        named = self.others()
-        self.assertEqual(len(named), MOST_OF_A_HOST + 1)
-        self.assertIn("10.0.0.1:4000", named)
-        self.assertIn("10.0.0.2:2499", named)
+        """One host with many ports displaces none but its own, those that asked first."""
+        hosts = [f"10.0.0.2:{port}" for port in range(2000, 2000 + 500)]
+        self.add("grpc://10.0.0.1:4000", *(f"grpc://{host}" for host in hosts))
+        self.assertEqual(self.others(), [*reversed(hosts[-MOST_OF_A_HOST:]), "10.0.0.1:4000"])
 
     def test_many(self) -> None:
         """Of a task the latest are remembered, and of the tasks those that were asked for last."""
@@ -189,6 +194,10 @@ class AskersTests(SynchronousTestCase):
             self.add("grpc://10.0.0.1:4000", task_id=f"{number:064}")
         self.assertEqual(self.others(), [])
         self.assertEqual(self.others(task_id=f"{0:064}"), ["10.0.0.1:4000"])
+        for number in (0, MOST_TASKS):
+            self.add("grpc://10.0.0.2:4000", task_id=f"{number:064}")
+        self.assertEqual(self.others(task_id=f"{0:064}"), ["10.0.0.2:4000", "10.0.0.1:4000"])
+        self.assertEqual(self.others(task_id=f"{1:064}"), [])
 
     def test_file(self) -> None:
         """The file of a task has the peers that ask for it, and no file is left in the end."""

@@ -43,6 +43,8 @@ class _Tasks:
         self.damaged: set[int] = set()
         self.content_length: int | None = 30
         self.rows = 0
+        self.answering: Deferred[None] = succeed(None)
+        """What each answer about pieces waits for."""
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
         if task_id not in self.pieces:
@@ -57,17 +59,18 @@ class _Tasks:
             return fail(NotStored(task_id))
         numbers = [number for number in sorted(self.pieces[task_id]) if number >= first]
         self.rows += len(numbers)
-        return succeed(
-            [
-                StoredPiece(
-                    kind=kind,
-                    task_id=task_id,
-                    metadata=PieceMetadata(number=number, offset=0, length=1, digest=""),
-                    damage="gone" if number in self.damaged else "",
-                )
-                for number in numbers
-            ]
-        )
+        pieces = [
+            StoredPiece(
+                kind=kind,
+                task_id=task_id,
+                metadata=PieceMetadata(number=number, offset=0, length=1, digest=""),
+                damage="gone" if number in self.damaged else "",
+            )
+            for number in numbers
+        ]
+        answer: Deferred[list[StoredPiece]] = Deferred()
+        self.answering.addCallback(lambda _: answer.callback(pieces))
+        return answer
 
     def offer_mark(self) -> object:
         return self
@@ -126,20 +129,23 @@ class WatchesTests(TestCase):
         await self.thread.ask(in_reactor)
 
     async def test_kept(self) -> None:
-        """A complete task is kept, also where the child has left before; another is not."""
+        """
+        A complete task is kept, also where the child has left before; another is not. Neither is watched any more.
+        """
         self.announcements.start()
         self.addCleanup(self.announcements.stop)
         self.store.pieces.update(a=[0, 1, 2], b=[0])
 
-        async def work(watches: Watches) -> None:
+        async def work(watches: Watches) -> int:
             changes = []
             for name in "ab":
                 async with watches.open(_KIND, name) as watch:
                     changes.append(watch.changed)
             for change in changes:
                 await asyncio.wait_for(change.wait(), 120)
+            return len(watches)
 
-        await self.watched(work)
+        self.assertEqual(await self.watched(work), 0)
         self.assertEqual(self.announcements.get(_KIND, "a"), {0: b"0", 1: b"1", 2: b"2"})
         self.assertIsNone(self.announcements.get(_KIND, "b"))
 
@@ -181,6 +187,35 @@ class WatchesTests(TestCase):
         before, after, complete = await self.watched(work)
         self.assertEqual((before, after, complete), ([(0, b"0")], [(0, b"0"), (1, b"1")], False))
         self.assertEqual(self.store.looks, ["a", "a"])
+
+    async def test_new_task_first(self) -> None:
+        """A task that no stream has asked for before is looked at before those that have changed."""
+        self.store.pieces.update(a=[0], b=[0], c=[0])
+        held: Deferred[None] = Deferred()
+
+        def hold() -> None:
+            self.store.answering = held
+
+        def go_on() -> Deferred[None]:
+            held.callback(None)
+            return succeed(None)
+
+        async def work(watches: Watches) -> None:
+            async with watches.open(_KIND, "a") as first, watches.open(_KIND, "b") as second:
+                for watch in (first, second):
+                    while not watch.looked:
+                        await asyncio.wait_for(watch.changed.wait(), 120)
+                self.store.looks.clear()
+                await self.change(hold)
+                while not self.store.looks:  # the look at the first one has begun, the second one waits
+                    await asyncio.sleep(0.001)
+                async with watches.open(_KIND, "c") as new:
+                    changed = new.changed
+                    await self.thread.ask(go_on)
+                    await asyncio.wait_for(changed.wait(), 120)
+
+        await self.watched(work)
+        self.assertEqual(self.store.looks[:2], ["a", "c"])
 
     async def test_rows(self) -> None:
         """A task that comes piece by piece costs a few rows a piece, whatever order the pieces of a window come in."""

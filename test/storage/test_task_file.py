@@ -218,10 +218,21 @@ class LifeTests(WritingTestCase):
         self.assertEqual(os.listdir(self.directory.parent), [self.directory.name])
 
     def test_failure(self) -> None:
-        """A storage that cannot be written to is reported as such, and nothing stays open."""
-        (self.directory / "content").write_bytes(b"in the way")
+        """A storage that cannot be written to is reported as such, and no lock of the task stays open."""
+        self.path.parent.parent.mkdir(parents=True)
+        self.path.parent.write_bytes(b"in the way")
+        opened: list[Path] = []
+        make_directory = piece_locks.make_directory
+
+        def noting(directory: Path) -> None:
+            opened.append(directory)
+            make_directory(directory)
+
+        self.patch(piece_locks, "make_directory", noting)
         with self.assertRaisesRegex(StorageFailure, f"cannot write task {TASK_ID}"):
             self.opened()
+        locks = claims_path(self.directory, KIND, TASK_ID)
+        self.assertEqual((opened, locks.exists()), ([locks.parent], False))  # the last owner deletes it
 
 
 class TogetherTests(WritingTestCase):

@@ -40,6 +40,18 @@ class UnsyncedTests(WritingTestCase):
         """The numbers of the pieces that may not be on the disk."""
         return [piece.metadata.number for piece in self.catalog.unsynced_pieces(KIND, TASK_ID)]
 
+    def note_syncs(self) -> list[tuple[int, list[int]]]:
+        """Which file is brought to the disk from now on, by its inode, and the pieces that are offered before that."""
+        synced: list[tuple[int, list[int]]] = []
+        fdatasync = os.fdatasync
+
+        def noting(descriptor: int) -> None:
+            synced.append((os.fstat(descriptor).st_ino, self.numbers()))
+            fdatasync(descriptor)
+
+        self.patch(os, "fdatasync", noting)
+        return synced
+
     def test_offered(self) -> None:
         """While the kernel runs all pieces are offered, to any process, and the task can be completed."""
         self.assertEqual(self.numbers(), [0, 1, 2])
@@ -64,17 +76,10 @@ class UnsyncedTests(WritingTestCase):
 
     def test_after_a_kill(self) -> None:
         """What a killed process has left is brought to the disk."""
-        synced: list[int] = []
-        fdatasync = os.fdatasync
-
-        def noting(descriptor: int) -> None:
-            synced.append(os.fstat(descriptor).st_ino)
-            fdatasync(descriptor)
-
-        self.patch(os, "fdatasync", noting)
+        synced = self.note_syncs()
         settle_unsynced(self.directory)
         self.assertEqual((self.unsynced(), self.numbers()), ([], [0, 1, 2]))
-        self.assertIn(os.stat(self.path).st_ino, synced)
+        self.assertIn((os.stat(self.path).st_ino, [0, 1, 2]), synced)
 
     def test_after_a_power_cut(self) -> None:
         """A piece that may not be on the disk is offered again when it has been read and is right."""
@@ -94,10 +99,11 @@ class UnsyncedTests(WritingTestCase):
         self.assertEqual((self.numbers(), self.unsynced()), ([0, 1, 2], []))
 
     def test_in_doubt(self) -> None:
-        """A task in doubt is not offered, and its pieces are on the disk when the whole has been found to be right."""
+        """A task in doubt is not offered before it has been found to be right and its pieces are on the disk."""
         self.catalog.doubt_task(KIND, TASK_ID)
-        self.assertEqual(self.numbers(), [])
+        synced = self.note_syncs()
         self.file.publish(2500)
+        self.assertEqual(synced, [(os.stat(self.path).st_ino, [])])
         self.assertEqual((self.numbers(), self.unsynced()), ([0, 1, 2], []))
 
     def test_lost(self) -> None:

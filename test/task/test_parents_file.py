@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,6 +17,8 @@ from dragonfly_vortex.task.parents_file import INTERVAL, ParentsFile
 from test.task.downloading import at_once
 
 _FSTAT = os.fstat
+
+_T = TypeVar("_T")
 
 
 def _refuse(descriptor: int) -> os.stat_result:
@@ -66,6 +71,12 @@ class ParentsFileTests(SynchronousTestCase):
             self.write(text)
             self.assertIn(said, str(self.assertRaises(ConfigError, self.file.read)))
 
+    def test_very_long(self) -> None:
+        """Of a list that is longer than the memory only a part is read."""
+        self.path.touch()
+        os.truncate(self.path, 2**40)  # without content, so that it takes no space
+        self.assertIn("expected at most 1048576 bytes", str(self.assertRaises(ConfigError, self.file.read)))
+
     def test_change(self) -> None:
         """A changed list is reported once, replaced or written in place; an unchanged one is not."""
         self.start()
@@ -100,10 +111,14 @@ class ParentsFileTests(SynchronousTestCase):
         writing = os.open(self.path, os.O_RDWR)
         self.addCleanup(os.close, writing)
         os.write(writing, b"b:2\n" + b"#" * 10)
-        self.patch(self.file, "read", lambda: self.fail("expected the pipe not to be read"))
+        not_read = self.patch(self.file, "read", lambda: self.fail("expected the pipe not to be read"))
         self.clock.pump([INTERVAL] * 3)
+        not_read.restore()
         self.assertEqual(len(self.errors), 1)
         self.assertIn("expected a regular file", self.errors[0])
+        self.write("d:4\n")
+        self.clock.pump([INTERVAL] * 3)
+        self.assertEqual((len(self.errors), self.changes), (1, [["d:4"]]))
 
     def test_may_be_read_again(self) -> None:
         """A list that could not be read is taken when that is allowed, though it has not changed."""
@@ -140,3 +155,21 @@ class ParentsFileTests(SynchronousTestCase):
         self.file.stop()
         self.clock.advance(10 * INTERVAL)
         self.assertEqual((self.changes, self.clock.getDelayedCalls()), ([], []))
+
+    def test_stopped_while_reading(self) -> None:
+        """Of a list that is being read when it is stopped it tells nothing, whether the list is good or wrong."""
+        threads: list[Deferred[None]] = []
+
+        def in_thread(function: Callable[[], _T], /) -> Deferred[_T]:
+            thread: Deferred[None] = Deferred()
+            threads.append(thread)
+            return thread.addCallback(lambda _: function())
+
+        self.patch(self.file, "_in_thread", in_thread)
+        for text in ("b:2\n", "b\n"):
+            self.start()
+            self.write(text)
+            self.clock.advance(INTERVAL)
+            self.file.stop()
+            threads.pop().callback(None)
+        self.assertEqual((self.changes, self.errors, self.clock.getDelayedCalls()), ([], [], []))

@@ -89,6 +89,15 @@ class PlayedTests(SynchronousTestCase):
         self.send(0)
         self.assertEqual(self.checked, [1])
 
+    def test_bounded_checks(self) -> None:
+        """Of what was checked long ago nothing is known, either."""
+        for number in range(1500):
+            self.send(number)
+            self.send(number)
+            self.clock.advance(PAUSE)
+        self.assertEqual(len(self.checked), 1500)
+        self.assertLess(len(self.rechecks._checked), 1100)
+
     def test_stop(self) -> None:
         """When a peer stops nothing is checked any more, and nothing is left to be called."""
         self.send(1)
