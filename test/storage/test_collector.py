@@ -300,6 +300,16 @@ class RoomTests(CollectorCase):
         self.assertEqual([each.task_id for each in collected.removed], [tasks[5].task_id])
         self.assertEqual(self.collect(self.policy, room=9 * MIB).missing, MIB)
 
+    def test_freed_before(self) -> None:
+        """The room of what goes because its time is over counts as free: no other task goes for it."""
+        kept = {self.add(seed).task_id for seed in range(6)}
+        for seed in range(6, 9):
+            self.add(seed, 31 * DAY)
+        for is_dry in (True, False):
+            removed = self.collect(self.policy, is_dry=is_dry).removed
+            self.assertEqual([each.reason for each in removed], [Reason.EXPIRED] * 3)
+        self.assertEqual(self.tasks(), kept)
+
     def test_linked(self) -> None:
         """A file with another name takes no room and frees none: it goes when its time is over, and not for room."""
         linked = self.add(0, 900, link=True)
