@@ -18,6 +18,7 @@ from dragonfly_vortex.storage import piece_locks
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.claim_records import claims_path
 from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.directories import make_directory
 from dragonfly_vortex.storage.disk import allocate
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.remover import remove_task
@@ -222,7 +223,6 @@ class LifeTests(WritingTestCase):
         self.path.parent.parent.mkdir(parents=True)
         self.path.parent.write_bytes(b"in the way")
         opened: list[Path] = []
-        make_directory = piece_locks.make_directory
 
         def noting(directory: Path) -> None:
             opened.append(directory)
