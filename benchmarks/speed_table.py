@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.benchmark import Report
-from benchmarks.contestants import CONTESTANTS
 from benchmarks.text import length, spread, table
 
 __all__ = ["COMMANDS", "EARLIER", "FILES", "LINES", "PIECE", "REQUEST", "THIS", "Cost", "Line", "Sample", "draw"]
@@ -25,9 +24,6 @@ FILES = (
     *("plain-from-ours", "plain-from-nginx", "plain-reference"),
 )
 """The contestants that fetch a file."""
-
-_FIELDS = ("processor", "parent", "seconds")
-_GB = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +155,7 @@ LINES = (
 
 
 def draw(report: Report[Sample]) -> str:
-    """The lines, and what each contestant needs of the processor."""
+    """The lines. The report has each contestant's figures."""
     samples = report.samples
     loads = [each.load for each in samples]
     origin = (
@@ -167,15 +163,7 @@ def draw(report: Report[Sample]) -> str:
         f" {length(max(each.length for each in samples))}, a load of {min(loads):.1f} to {max(loads):.1f}"
     )
     head = ["", "asked", "best by best", "median of the rounds", "ours, the other: best"]
-    costs = "Seconds for a gigabyte, the best of each; start-up is taken off, here and above:"
-    return "\n\n".join(
-        [
-            origin,
-            table(head, [_row(line, samples) for line in LINES]),
-            costs,
-            table(["", "child's processor", "parent's processor", "time"], list(_costs(samples))),
-        ]
-    )
+    return "\n\n".join([f"{origin}; start-up is taken off", table(head, [_row(line, samples) for line in LINES])])
 
 
 def _row(line: Line, samples: Sequence[Sample]) -> list[str]:
@@ -196,16 +184,6 @@ def _row(line: Line, samples: Sequence[Sample]) -> list[str]:
         f"{_ratio(of_rounds.median)} ({_ratio(of_rounds.minimum)}-{_ratio(of_rounds.maximum)})",
         ", ".join(map(_time, shown)),
     ]
-
-
-def _costs(samples: Sequence[Sample]) -> Iterator[list[str]]:
-    """What each contestant has used for a gigabyte."""
-    for name in FILES:
-        lengths = {each.length for each in samples if (each.what, each.version) == (name, "file")}
-        if not lengths:
-            continue
-        used = [min(_taken(samples, (name, "file"), by).values()) / max(lengths) * _GB for by in _FIELDS]
-        yield [CONTESTANTS[name].title, *(f"{each:.2f}" for each in used)]
 
 
 def _taken(samples: Sequence[Sample], of: tuple[str, str], by: str) -> dict[int, float]:

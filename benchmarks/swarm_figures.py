@@ -132,7 +132,7 @@ def _swarms(samples: Sequence[Sample]) -> str:
     lengths = sorted({each.piece_length for each in samples})
     head = ["peers", "N"]
     for piece_length in lengths:
-        head += [f"{length(piece_length)}: seconds", "sent by the first", "by all : N"]
+        head += [f"{length(piece_length)}: seconds", "sent by the first"]
     rows = []
     for program, peers in sorted(
         {(each.program, each.peers) for each in samples if not each.harm and each.program != SIMULATED},
@@ -143,7 +143,13 @@ def _swarms(samples: Sequence[Sample]) -> str:
             cells += _swarm(samples, program, peers, piece_length)
         rows.append(cells)
     busy = spread([each.busy for each in samples if each.program != SIMULATED])
-    legend = f"Sent: in copies of the file. In real turns {spread_text(busy, '.0%')} of the processor's time was used."
+    sent = max(
+        each.sent / each.content_length / each.peers for each in samples if not each.harm and each.program != SIMULATED
+    )
+    legend = (
+        f"Sent: in copies of the file; by all peers together at most {sent:.2f} for each peer."
+        f" In real turns {spread_text(busy, '.0%')} of the processor's time was used."
+    )
     return f"{legend}\n\n{table(head, rows)}"
 
 
@@ -151,12 +157,11 @@ def _swarm(samples: Sequence[Sample], program: str, peers: int, piece_length: in
     """The time and what was sent, of one kind of swarm and one length of pieces."""
     taken = _taken(samples, program, peers, piece_length)
     if not taken:
-        return [""] * 3
+        return [""] * 2
     times, size = spread([each.seconds for each in taken]), taken[0].content_length
     return [
         spread_text(times, ".1f"),
         f"{median([each.first_sent for each in taken]) / size:.2f}",
-        f"{median([each.sent for each in taken]) / size / peers:.3f}",
     ]
 
 

@@ -12,7 +12,7 @@ from statistics import median
 from benchmarks.benchmark import Benchmark, Report, Run
 from benchmarks.curves import Curve, draw_curves
 from benchmarks.swarm_figures import SIMULATED, Case, Sample, simulated
-from benchmarks.text import length, table
+from benchmarks.text import length
 
 __all__ = ["BENCHMARK", "draw", "draw_chart"]
 
@@ -25,9 +25,6 @@ _COUNTS: dict[int, tuple[int, ...]] = {
 }
 _QUICK_COUNTS: dict[int, tuple[int, ...]] = {4 * _MIB: (1, 4)}
 """Numbers of peers, by bytes of a piece; four times as many pieces take four times as long to simulate."""
-
-_SHOWN = (1, 8, 32, 128)
-"""The numbers of peers that the table has, beside the largest."""
 
 _NEIGHBOURS = 16
 """Peers that each child knows besides the first: a child of hundreds would not ask them all."""
@@ -51,28 +48,22 @@ def measure(run: Run) -> Iterator[Sample]:
 
 
 def draw(report: Report[Sample]) -> str:
-    """For some numbers of peers the time, and what the first has sent. The chart has all, and the least time."""
+    """The largest swarm with each length of pieces: its time, and what the first has sent. The chart has all times."""
     samples = report.samples
     most = max(each.peers for each in samples)
     lengths = sorted({each.piece_length for each in samples})
-    head = ["N"]
-    for piece_length in lengths:
-        head += [f"{length(piece_length)}: N : 1", "sent by the first, copies"]
-    rows = []
-    for peers in sorted({each.peers for each in samples}.intersection((*_SHOWN, most))):
-        cells = [str(peers)]
-        for piece_length in lengths:
-            taken = [each for each in samples if (each.peers, each.piece_length) == (peers, piece_length)]
-            if not taken:
-                cells += ["", ""]
-                continue
-            sent = median([each.first_sent for each in taken]) / taken[0].content_length
-            cells += [f"{_times(samples, peers, piece_length):.2f}", f"{sent:.2f}"]
-        rows.append(cells)
-    largest = [each for each in samples if each.peers == most]
-    reached = all(_times(samples, most, each.piece_length) <= _MOST for each in largest)
-    verdict = "reached" if reached else "**not reached**"
-    return f"{report.origin}\n\nN = {most} : N = 1, at most {_MOST:g}: {verdict}.\n\n{table(head, rows)}"
+    reached = all(_times(samples, most, each.piece_length) <= _MOST for each in samples if each.peers == most)
+    verdict = f"N = {most} : N = 1, at most {_MOST:g}: {'reached' if reached else '**not reached**'}."
+    return f"{report.origin}\n\n{verdict} {'; '.join(_largest(samples, each) for each in lengths)}."
+
+
+def _largest(samples: Sequence[Sample], piece_length: int) -> str:
+    """The time of the largest swarm with a length of pieces, and what its first peer has sent."""
+    peers = max(each.peers for each in samples if each.piece_length == piece_length)
+    taken = [each for each in samples if (each.peers, each.piece_length) == (peers, piece_length)]
+    sent = median([each.first_sent for each in taken]) / taken[0].content_length
+    times = _times(samples, peers, piece_length)
+    return f"{length(piece_length)}, N = {peers}: {times:.2f}, and the first sends {sent:.2f} copies"
 
 
 def _times(samples: Sequence[Sample], peers: int, piece_length: int) -> float:

@@ -62,7 +62,6 @@ class DrawTests(SynchronousTestCase):
         self.assertEqual(
             rows["whole command under TLS : plain"], "at least 0.75 | **0.50** | 0.50 (0.50-0.50) | 2 s, 1 s |"
         )
-        self.assertEqual(rows["ours, TCP under TLS"], "0.00 | 0.00 | 4.00 |")
 
     def test_time(self) -> None:
         """A time that is compared with no other is shown as it is."""

@@ -21,8 +21,8 @@ class SwarmSimulatedTests(SynchronousTestCase):
         self.assertEqual({each.unfinished for each in samples}, {0})
 
     def test_draw(self) -> None:
-        """For some numbers of peers, and the largest, the time as a multiple of one's, and what was sent."""
+        """For the largest number of peers the time as a multiple of one's, and what the first has sent."""
         samples = [sample(SIMULATED, peers, float(max(8, peers))) for peers in (1, 4, 16)]
         lines = draw(report_of(samples)).splitlines()
-        self.assertEqual(lines[2], "N = 16 : N = 1, at most 3: reached.")
-        self.assertEqual(lines[6:], ["| 1 | 1.00 | 1.50 |", "| 16 | 2.00 | 1.50 |"])
+        verdict = "N = 16 : N = 1, at most 3: reached. 1 MiB, N = 16: 2.00, and the first sends 1.50 copies."
+        self.assertEqual(lines[2:], [verdict])
