@@ -128,8 +128,8 @@ def is_private(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 def share_of(ip: str) -> str:
     """
-    The share of what strangers can have that the connections of an IP address count to: that of the address, of IPv6
-    the network of 64 bits. Empty on this machine, and for what is no IP address.
+    Return the key under which the connections of an IP address are counted for the limits of strangers: the address, of
+    IPv6 its network of 64 bits. Empty for this machine, and for text that is no IP address.
     """
     try:
         plain = plain_ip(ip)
@@ -142,7 +142,7 @@ def share_of(ip: str) -> str:
 
 def most_of_share(total: int, others: int) -> int:
     """
-    How much one share may have: half of what the others leave, and at least 1.
+    Return how much one address may have of a limit: half of what the other addresses leave, and at least 1.
 
     :param total: of all shares.
     :param others: how much the other shares have.

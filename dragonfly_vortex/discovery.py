@@ -55,7 +55,7 @@ _LONGEST_NAME = 63
 
 def require_zeroconf() -> None:
     """
-    See whether peers can be advertised and found.
+    Check whether peers can be advertised and found.
 
     :raises DiscoveryUnavailable: the package is not installed.
     """

@@ -51,7 +51,7 @@ class IDownloadTarget(Interface):
 
     def release(number: int) -> None:
         """
-        Give up a claim, or what is going to be one. If it has been taken over, the piece's bytes are checked: a write
+        Give up a claim, or one that is being made. If it has been taken over, the piece's bytes are checked: a write
         that was under way then may have changed what the other download has written.
         """
 

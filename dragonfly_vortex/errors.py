@@ -305,7 +305,7 @@ class SourceError(VortexError):
 
 
 class SourceNotFound(SourceError):
-    """There is nothing at the URL, or nothing behind the end of what is there."""
+    """The source has no content at the URL, or none in the requested range."""
 
     content_length: int | None = None
     """Bytes of what is there; None where nothing is."""
@@ -332,7 +332,7 @@ class SourceTruncated(SourceUnavailable):
 
 
 class SourceChanged(SourceError):
-    """The source has another version by now, or sends something else than it says: what it gives does not fit."""
+    """The source has another version by now, or its answer does not fit its headers."""
 
 
 class RangesIgnored(SourceError):

@@ -103,7 +103,7 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """
-        What is known of a task: ``name``, ``size`` in bytes, ``type``.
+        Return what is known of a task: ``name``, ``size`` in bytes, ``type``.
 
         :raises FileNotFoundError: it cannot be had.
         """
@@ -132,7 +132,7 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
         return _TaskFile(self, self._strip_protocol(path), mode, cache_type=cache_type, size=None, **options)
 
     def created(self, path: str) -> Any:
-        """Not known of a task."""
+        """Raise an error, because the creation time of a task is not known."""
         raise NotImplementedError
 
     modified = created

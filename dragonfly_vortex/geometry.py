@@ -101,7 +101,7 @@ def piece_span(number: int, content_length: int, piece_length: int) -> tuple[int
 
 def fits(metadata: PieceMetadata, content_length: int | None, piece_length: int) -> bool:
     """
-    Return whether a piece lies where a piece of its number does.
+    Return whether the offset and the length of a piece are those that its number requires.
 
     :param content_length: bytes; None where that is not known, and any piece may be the last.
     :param piece_length: bytes of every piece but the last.

@@ -72,7 +72,7 @@ class ContentHash(Protocol):
     """A SHA-256 of ``hashlib``."""
 
     def copy(self) -> ContentHash:
-        """Another hash that has taken the same bytes."""
+        """Return a second hash of the same bytes."""
 
     def update(self, data: bytes | memoryview, /) -> None:
         """Take the next bytes."""

@@ -117,8 +117,8 @@ class ITaskStore(IPieceStore):
 
     def offer_mark() -> object:
         """
-        A mark of what is offered. While it is the same object, no process has taken back a piece that was offered
-        before. It is cheap, and belongs to the reactor's thread.
+        An object that changes when a piece that was offered is taken back. While it is the same object, no process has
+        taken back a piece that was offered before. It is cheap, and belongs to the reactor's thread.
         """
 
     def subscribe(changed: Callable[[], None]) -> Callable[[], None]:

@@ -170,7 +170,7 @@ class ByteRange(Struct, frozen=True, kw_only=True):
 
 class Credentials(Struct, frozen=True, kw_only=True):
     """
-    What a source is shown so that it gives its content.
+    The credentials that a source requires.
 
     :param token: for a hub of models; empty for none.
     :param access_key_id: the name of an access key for an object storage; empty for none.

@@ -98,7 +98,7 @@ def _completed(config: Config, dynconfig: Path | None) -> Config:
 
 def _check_places(twistd: usage.Options | None) -> None:
     """
-    See whether ``twistd`` can use its working directory and its PID file, for which it would print a traceback.
+    Check whether ``twistd`` can use its working directory and its PID file, for which it would print a traceback.
 
     :param twistd: its options.
     :raises SystemExit: it cannot.

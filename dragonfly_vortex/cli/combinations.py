@@ -24,7 +24,7 @@ __all__ = ["RULES", "CheckedParser", "Rule"]
 
 class Rule(NamedTuple):
     """
-    When options have no effect.
+    A rule that says when options have no effect.
 
     :param options: their long names.
     :param holds: whether the rule holds for the arguments of a command. Those that are not typed are None.

@@ -150,7 +150,7 @@ def _exchange(config: Config, arguments: Namespace, parents: Parents) -> PeerExc
 
 
 def _check_output(path: Path, *, overwrite: bool) -> None:
-    """See whether a file can be written there, before anything is downloaded for it."""
+    """Check whether a file can be written there, before anything is downloaded for it."""
     output = Output(path, overwrite=overwrite)
     output.open()
     output.discard()

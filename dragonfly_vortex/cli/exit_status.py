@@ -91,7 +91,7 @@ def status_of(error: BaseException) -> ExitStatus:
 
 def on_signals(act: Callable[[int, FrameType | None], object], *numbers: signal.Signals) -> None:
     """
-    Have signals end a command as an error does, so that it leaves no temporary.
+    Make signals end a command as an error does, so that it leaves no temporary file.
 
     :param act: called with the signal's number.
     :param numbers: which signals. A closing terminal that ``nohup`` has us ignore stays ignored.

@@ -75,7 +75,7 @@ def add_timeout(parser: ArgumentParser) -> None:
 
 
 def add_progress(parser: ArgumentParser) -> None:
-    """Add what shows less."""
+    """Add the options that show less of the progress."""
     parser.add_argument("--no-progress", action="store_true", help="show no bar; default: a bar on a terminal")
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="show nothing but errors, and what is asked for; default: a result"

@@ -180,7 +180,7 @@ class Parents:
 
     @property
     def all(self) -> list[ParentAddress]:
-        """All parents there are now, those that are named first."""
+        """All parents that are known now, those that are named first."""
         return [*dict.fromkeys(parent for parents in self._by_source.values() for parent in parents)]
 
 

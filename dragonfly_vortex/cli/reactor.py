@@ -143,7 +143,7 @@ class _Resolution:
 @implementer(IHostnameResolver)
 class UnawaitedResolver:
     """
-    Asks the system, in a thread for each name, which ends with the process at the latest.
+    Resolves names by the system, in a daemon thread for each name, so that the process can end before the answer.
 
     :param reactor: receives the addresses in its thread.
     """

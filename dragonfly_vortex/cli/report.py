@@ -33,7 +33,7 @@ VERSION = 1
 
 class Share(Struct, frozen=True, kw_only=True):
     """
-    What a parent has given over one transport.
+    The pieces and bytes that a parent has given over one transport.
 
     :param parent: its address.
     :param transport: the name of the transport.
@@ -73,7 +73,7 @@ class Report(AbstractContextManager["Report"]):
 
     @property
     def shares(self) -> list[Share]:
-        """What each parent has given over each transport of what is kept, most of it first."""
+        """The share of each parent over each transport in what is kept, the largest first."""
         shares: dict[tuple[str, str], tuple[int, int]] = {}
         for parent, transport, length in self._kept.values():
             total, count = shares.get((parent, transport), (0, 0))
@@ -141,7 +141,7 @@ class Report(AbstractContextManager["Report"]):
         if not done.piece_count and not done.digest:
             verified = "nothing to verify"
         elif done.from_source and not done.digest:
-            verified = "pieces of the source verified against nothing"
+            verified = "pieces of the source not verified (no digest is known)"
         amount = f"{counted(done.content_length, 'byte')} in {counted(done.piece_count, 'piece')}"
         name = self._arguments.output or done.task_id
         print(f"{name}: {amount}, {verified}, in {done.seconds:.1f} s", *details, sep=", ", file=stream)

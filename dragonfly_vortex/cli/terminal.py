@@ -67,7 +67,7 @@ def verified_against(digest: str, by: str = "its") -> str:
     """
     if digest:
         return f"verified against {digest}"
-    return f"each piece verified against {by} digest, the whole against nothing"
+    return f"each piece verified against {by} digest, the whole not verified"
 
 
 def one_line(text: str) -> str:

@@ -72,7 +72,8 @@ Event: TypeAlias = Parents | GoToSource | EmptyTask
 
 class Conversation:
     """
-    One conversation. After each call, :meth:`take` returns the messages to send.
+    The conversation of a peer and a scheduler about one task. After each call, :meth:`take` returns the messages to
+    send.
 
     :param request: the task.
     :param host_id: the host's ID, as it was announced.
@@ -122,7 +123,7 @@ class Conversation:
             self._last_words = ""
 
     def take(self) -> list[bytes]:
-        """Return what there is to send, in order, once."""
+        """Return the messages to send, in order, each once."""
         taken, self._outgoing = self._outgoing, []
         return taken
 

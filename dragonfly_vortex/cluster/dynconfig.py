@@ -51,7 +51,7 @@ _LISTS = ("applications", "urls", "tags", "priorities")
 
 class BlockList(Struct, frozen=True, kw_only=True):
     """
-    What is blocked. One match is enough.
+    The requests that the operator of a cluster blocks. One match is enough.
 
     :param urls: patterns, of which one is found in the URL.
     :param applications: names of applications.

@@ -129,8 +129,8 @@ class Announcer:
 
     def gave_up(self, request: TaskAnnouncement, address: str, peer_id: str) -> None:
         """
-        A download has failed, and its scheduler knows that. Of a persistent kind such a peer would stay in the
-        scheduler's database, and count as a replica.
+        Record that a download has failed, and that its scheduler knows it. Of a persistent kind such a peer would stay
+        in the scheduler's database, and count as a replica.
         """
         if METHODS[request.kind].upload and not self._is_stopped:
             self._withdraw_soon(request.kind, request.task_id, _Announced(address, peer_id, 0.0))
@@ -145,7 +145,7 @@ class Announcer:
 
     async def verify(self, address: str) -> bool:
         """
-        See whether a scheduler still knows what was announced to it, or has been restarted.
+        Check whether a scheduler still knows what was announced to it, or has been restarted.
 
         :returns: False where it has forgotten all; the tasks are announced again.
         """

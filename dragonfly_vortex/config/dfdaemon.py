@@ -34,7 +34,7 @@ _WORD_BOUNDARY = (
 
 def camel_case(name: str) -> str:
     """
-    Write a key the reference's way.
+    Convert a key to the spelling of the reference.
 
     :param name: such as ``piece_timeout``.
     :returns: such as ``pieceTimeout``.
@@ -45,7 +45,7 @@ def camel_case(name: str) -> str:
 
 def snake_case(name: str) -> str:
     """
-    Write a key our way.
+    Convert a key to the spelling of this package.
 
     :param name: such as ``persistentTaskTTL``.
     :returns: such as ``persistent_task_ttl``.
@@ -55,7 +55,7 @@ def snake_case(name: str) -> str:
 
 def spellings(names: Iterable[str]) -> dict[str, str]:
     """
-    Return which key is meant by what a file says.
+    Map both spellings of each key to the key.
 
     :param names: the keys, each in either spelling.
     :returns: both spellings of every key, each leading to the key as it was given.

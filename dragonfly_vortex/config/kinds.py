@@ -253,7 +253,7 @@ class ListOf(Struct, Generic[T], frozen=True):
         return f"a list; each item: {self.item.allowed}"
 
     def parse(self, scalar: Scalar) -> tuple[T, ...]:
-        """Refuse what is no list."""
+        """Refuse a value that is no list."""
         raise ValueError
 
     def show(self, value: tuple[T, ...]) -> str:
@@ -285,6 +285,6 @@ class Directory(_Path, frozen=True):
 
 
 class File(_Path, frozen=True):
-    """The path of a file, which is looked for when it is read."""
+    """The path of a file. Whether the file exists is seen when it is read."""
 
     allowed = "the path of a file, absolute or relative to this file"

@@ -257,7 +257,7 @@ def client_tls(config: Config) -> TLSIdentity:
 
 def scheduler_tls(config: Config) -> TLSIdentity | None:
     """
-    What this peer is to schedulers.
+    The TLS files that this peer uses with schedulers.
 
     :returns: None where it speaks no TLS with them: as in the reference, it does where all three files are given.
     """

@@ -87,7 +87,7 @@ class Door:
 
     @property
     def address(self) -> IAddress | None:
-        """Where it listens, None while it does not."""
+        """The address where it listens; None while it does not."""
         raise NotImplementedError
 
     @property
@@ -108,7 +108,8 @@ class Door:
 
     def open(self) -> None:
         """
-        Listen, or see that :meth:`start` can. This process accepts no connection before the reactor's next turn.
+        Listen, or check that :meth:`start` can listen. This process accepts no connection before the reactor's next
+        turn.
 
         :raises twisted.internet.error.CannotListenError: the address cannot be had.
         """
@@ -150,7 +151,7 @@ class Door:
 
 
 class Openings:
-    """What of a peer has still to open, or has failed to."""
+    """The parts of a peer that are not open yet, or have failed to open."""
 
     def __init__(self) -> None:
         self.missing: set[str] = set()
@@ -160,7 +161,7 @@ class Openings:
 
     def add(self, subject: str, opening: Deferred[None]) -> Deferred[None]:
         """
-        Note that something is not open yet.
+        Add a part that is not open yet.
 
         :param subject: what it is, in words.
         :param opening: fires when it is open.

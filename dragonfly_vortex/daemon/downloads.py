@@ -121,7 +121,8 @@ class Downloads:
 
     def meet(self, kind: PieceKind, task_id: str, host_id: str) -> None:
         """
-        A child asks for the pieces of a task. While that is being downloaded, the child is asked for pieces in turn.
+        Record that a child asks for the pieces of a task. While the task is being downloaded, the child is asked for
+        pieces in turn.
 
         :param host_id: the ID of the child's host, as the child says.
         """
@@ -133,7 +134,8 @@ class Downloads:
         self, request: TaskRequest, on_piece: OnPiece = lambda piece: None, wishes: Wishes | None = None
     ) -> Deferred[StoredTask]:
         """
-        Have a task in the storage. One that is complete there is not asked for anywhere.
+        Download a task into the storage, unless all of it is there. One that is complete there is not asked for
+        anywhere.
 
         :param request: which task.
         :param on_piece: called in the reactor's thread for each piece, also for those that are there already.
@@ -157,7 +159,7 @@ class Downloads:
         self._forget_parents()
 
     def see_end(self, ending: Deferred[None]) -> None:
-        """Have :meth:`stop` wait for something, which its callers end."""
+        """Make :meth:`stop` wait for a Deferred that its callers end."""
         self._ending.add(ending)
 
         def forget(result: _T) -> _T:

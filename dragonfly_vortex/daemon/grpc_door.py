@@ -99,7 +99,7 @@ class GRPCDoor(Door):
 
 def _try_to_listen(ip: str, port: int) -> None:
     """
-    See whether an address can be had. grpcio says it too, but later and from another thread.
+    Check whether an address can be had. grpcio says it too, but later and from another thread.
 
     :raises CannotListenError: it cannot.
     """

@@ -50,7 +50,7 @@ TRANSFER = "transfer"
 
 class DaemonLog:
     """
-    Where the events of a daemon go.
+    The format and the least levels of a daemon's log.
 
     :param config: the format, and the least levels.
     """
@@ -63,7 +63,7 @@ class DaemonLog:
         self.change_levels(config)
 
     def change_levels(self, config: LogConfig) -> None:
-        """Take other least levels. The format stays."""
+        """Set the least levels. The format stays."""
         default, *others = config.level.split(",")
         self._levels.clearLogLevels()
         self._levels.setLogLevelForNamespace("", _LEVELS[default.lower()])
@@ -164,7 +164,7 @@ class TransferLog:
 
     @contextmanager
     def transfer(self, request: TaskRequest) -> Iterator[None]:
-        """A download, inside the block."""
+        """Log the beginning and the end of a download that runs inside the block."""
         log = self._limited_log if request.is_foreign else self.log
         task_id = request.task_id
         key = (task_id, request.kind)
@@ -181,5 +181,5 @@ class TransferLog:
             self._ids.pop(key, None)
 
     def close(self) -> None:
-        """End the limit of lines, and say what was left out."""
+        """End the limit of lines, and log how many were left out."""
         self._limited_log.close()

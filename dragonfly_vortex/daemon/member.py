@@ -172,7 +172,7 @@ class Advertiser:
             starting[advertised.name].addCallback(lambda _: self._advertise(advertised))
 
     def stop(self) -> Deferred[None]:
-        """Take the advertisement back."""
+        """Withdraw the advertisement."""
         return succeed(None) if self._advertisement is None else self._advertisement.stop()
 
     def _advertise(self, transport: Transport) -> None:

@@ -290,7 +290,7 @@ class LocalTasks:
 
 def _check_output(directory: Path, kind: PieceKind, task_id: str, output: OutputRequest) -> None:
     """
-    See whether an output can be made.
+    Check whether an output can be made.
 
     :raises OutputExists: something stands there that is not to be replaced, and is no link to the task's file.
     :raises OutputError: there is no directory for it, or a link has to lead to another file system.

@@ -48,7 +48,7 @@ class PieceMap:
 
     def cells(self, count: int | None) -> tuple[str, str]:
         """
-        Fill and owner of each cell.
+        Return how full each cell is, and who owns it.
 
         :param count: pieces of the task; None while that is not known.
         :returns: for each cell how full it is, from 0 to 9; and for each the owner, from which 1 is taken, as a digit

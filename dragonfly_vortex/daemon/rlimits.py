@@ -78,7 +78,7 @@ def peer_descriptors(config: Config) -> int:
 
 def require_descriptors(count: int) -> None:
     """
-    See whether this process can open so many files more; the soft limit is raised where that is needed and allowed.
+    Check whether this process can open so many files more; the soft limit is raised where that is needed and allowed.
 
     :raises TooFewDescriptors: it cannot.
     """

@@ -101,17 +101,20 @@ class VortexService(Service):
 
     @property
     def address(self) -> IAddress | None:
-        """Where the peer listens for Vortex, None while it does not."""
+        """The address where the peer listens for Vortex, None while it does not."""
         return self.address_of(TCP.name)
 
     @property
     def grpc_address(self) -> IAddress | None:
-        """Where the peer listens for gRPC, None while it does not; that door opens a moment later than the other."""
+        """
+        The address where the peer listens for gRPC, None while it does not; that door opens a moment later than the
+        other.
+        """
         return self.address_of(GRPC.name)
 
     def address_of(self, transport: str) -> IAddress | None:
         """
-        Where the peer listens for a transport, None while it does not.
+        The address where the peer listens for a transport, None while it does not.
 
         :param transport: its name.
         """
@@ -124,7 +127,7 @@ class VortexService(Service):
 
     @property
     def local_address(self) -> IAddress | None:
-        """Where the local door listens, None while it does not."""
+        """The path where the local door listens, None while it does not."""
         return self._local_door.address if self._local_door is not None else None
 
     @property

@@ -141,7 +141,7 @@ class ArrivedPieces:
 
 class Wishes:
     """
-    What one caller wants of a content; it may change while the download runs.
+    The parts of a content that one caller wants; they may change while the download runs.
 
     :param ranges: what is wanted first.
     :param is_all: whether the rest is wanted, too.
@@ -179,7 +179,7 @@ class SharedDownload:
         self._leaving = Ending(lambda: not self._waiting)
 
     def run(self, fetch: Callable[[], Coroutine[Deferred[Any], Any, StoredTask]]) -> Deferred[None]:
-        """Begin. Fires when it is over, whether it has succeeded or not, and all callers know that or have gone."""
+        """Start the download. Fires when it is over, successfully or not, and all callers know that or have gone."""
         self._work = Deferred.fromCoroutine(fetch())
         return self._work.addBoth(self._ended)
 
@@ -231,7 +231,7 @@ class SharedDownload:
             self._want(ranges, not wishes or any(wish.is_all for wish in wishes))
 
     def cancel(self) -> None:
-        """End it."""
+        """Cancel the download."""
         self._over()
         if self._work is not None and self._outcome is None:
             self._work.cancel()
@@ -321,7 +321,7 @@ _MOST_PARENTS = 1000
 
 class SharedParents:
     """
-    What all downloads share. As a context manager it is in use inside the block.
+    The negotiation with parents that all downloads share. As a context manager it is in use inside the block.
 
     :param config: the peer's configuration.
     :param reactor: connects, resolves names, and is the clock.

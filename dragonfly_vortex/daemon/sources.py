@@ -156,7 +156,7 @@ class Sources:
         )
 
     def stop(self) -> None:
-        """Give up all questions; another one fails."""
+        """Cancel all requests; a later one fails."""
         self._is_stopped = True
         for asking in list(self._asking):
             asking.cancel()

@@ -96,7 +96,7 @@ class _Samples(Struct, frozen=True, kw_only=True):
 
 class ChildView(Struct, frozen=True, kw_only=True):
     """
-    A host that this peer gives to.
+    A host that this peer sends pieces to.
 
     :param name: its address.
     :param task: the task that it asked for last.

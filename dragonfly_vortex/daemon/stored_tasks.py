@@ -87,20 +87,20 @@ class StoredTasks:
         self._unsubscribe: Callable[[], None] = _do_nothing
 
     def begin(self) -> None:
-        """Look at it from now on."""
+        """Read the storage from now on."""
         self._whole.clear()
         self._looked_at = float("-inf")
         self._changed()
         self._unsubscribe = self._store.subscribe(self._changed)
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop reading the storage."""
         self._unsubscribe()
         if self._looking is not None:
             self._looking.cancel()
 
     def view(self) -> StoredView | None:
-        """What was seen last; None before that. Begins another look, if it is time for one."""
+        """The result of the last reading; None before the first. Begins another reading, if it is time for one."""
         if self._has_changed and self._looking is None and self._clock.seconds() - self._looked_at >= _LOOK_INTERVAL:
             self._has_changed, self._looked_at = False, self._clock.seconds()
             self._looking = Deferred.fromCoroutine(self._look())

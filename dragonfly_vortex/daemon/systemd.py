@@ -103,7 +103,7 @@ class Notifier(Service):
         self._send("STOPPING=1")
 
     def _look(self) -> None:
-        """See whether the peer serves."""
+        """Check whether the peer serves."""
         if not self._serves():
             self._next = self._clock.callLater(_LOOK, self._look)
             return

@@ -186,12 +186,12 @@ class TaskContent:
         await change
 
     def want(self, wanted: ByteRange) -> None:
-        """Have a range come first."""
+        """Request that a range is fetched first."""
         self._wanted.append(wanted)
         self.wishes.change(tuple(self._wanted))
 
     def forget(self, wanted: ByteRange) -> None:
-        """A range is not waited for any more."""
+        """Record that a range is not waited for any more."""
         self._wanted.remove(wanted)
         self.wishes.change(tuple(self._wanted) or self._unread)
 

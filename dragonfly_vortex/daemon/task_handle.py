@@ -81,7 +81,7 @@ class Download:
         return self._request.kind
 
     def start(self) -> None:
-        """Begin. The peer calls it."""
+        """Start the download. The peer calls this method."""
         self._downloads.listeners.append(self._hear)
         self._downloading = self._downloads.download(self._request, self._content.add, self._content.wishes)
         self._downloading.addCallbacks(self._complete, self._fail)

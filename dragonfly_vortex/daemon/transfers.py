@@ -286,7 +286,7 @@ class Transfer:
 
     def view(self, now: float) -> TransferView:
         """
-        Show it.
+        Return the download as a page shows it.
 
         :param now: seconds of a clock, for the rates.
         """
@@ -374,7 +374,7 @@ class Transfers:
 
     @property
     def hidden(self) -> int:
-        """How many that have not ended are not shown."""
+        """The number of running or waiting downloads that the page does not show."""
         return max(0, len(self._running) - _MOST_SHOWN)
 
     def received(self) -> int:
@@ -382,6 +382,8 @@ class Transfers:
         return self._received + sum(transfer.received() for transfer in self._running.values())
 
     def shown(self) -> list[Transfer]:
-        """Those that a page shows: first those that run, then those that wait, then the last that have ended."""
+        """
+        The downloads that a page shows: first those that run, then those that wait, then the last that have ended.
+        """
         running = sorted(self._running.values(), key=lambda each: (each.state != "running", each.number))
         return [*running, *reversed(self._ended)][:_MOST_SHOWN]

@@ -40,8 +40,8 @@ class Order(Struct, frozen=True, kw_only=True):
 
     def to_bytes(self) -> bytes:
         """
-        Write it for a process that runs the same code. These are values and not the file that they came from, which may
-        have changed when a worker is started again.
+        Encode the settings for a process that runs the same code. These are values and not the file that they came
+        from, which may have changed when a worker is started again.
         """
         return pickle.dumps(self)
 

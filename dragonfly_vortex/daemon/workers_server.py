@@ -80,7 +80,7 @@ class WorkersServer:
 
     @property
     def address(self) -> IAddress | None:
-        """Where it listens, None while it does not."""
+        """The address where it listens; None while it does not."""
         return address_of(self._listening) if self._listening is not None else None
 
     @property
@@ -226,7 +226,7 @@ class Worker:
 
     def ended(self, how: str, *, can_serve: bool) -> None:
         """
-        Its process has ended, or could not be started.
+        Handle the end of the process, or its failure to start.
 
         :param how: in words.
         :param can_serve: whether it is worth starting it again.

@@ -86,7 +86,7 @@ class AutoDownloader(ByKind):
 
     def learn(self, parent: str, *offered: str) -> None:
         """
-        A parent offers other transports. What is known of a transport stays while its address is the same.
+        Record that a parent offers other transports. What is known of a transport stays while its address is the same.
 
         :param parent: the address by which it is asked for pieces.
         :param offered: its addresses for all other transports that it offers.

@@ -68,7 +68,7 @@ class Way(Struct, kw_only=True, eq=False):
 
     def failed(self, asked_in: int, now: float, why: str) -> bool:
         """
-        A piece has failed here.
+        Record that a piece has failed over this way.
 
         :param asked_in: the round in which it was asked for.
         :param why: what is said about the failure.
@@ -106,7 +106,7 @@ class KnownParent(Struct, kw_only=True, eq=False):
 
     def offer(self, wanted: Sequence[Way]) -> None:
         """
-        Its ways are these, the best first. What is known of one stays while its address is the same.
+        Set the ways to the parent, the best first. What is known of one stays while its address is the same.
 
         :param wanted: ways as if nothing were known of them.
         """
@@ -161,7 +161,7 @@ parent of the reference may wait for a piece itself before it answers, and the o
 
 class Attempt:
     """
-    One piece over one way.
+    An attempt to fetch one piece over one way.
 
     :param clock: for how long the way is silent.
     :param way: how the parent is asked.
@@ -189,7 +189,7 @@ class Attempt:
 
     async def result(self) -> DownloadPieceResponse:
         """
-        The piece.
+        Return the piece.
 
         :raises ParentUnreachable: the way has failed, or has been silent for too long.
         """

@@ -207,7 +207,7 @@ class SourceDownloader(ByKind):
             pieces.stop()
 
     def stat(self, address: str, task_id: str) -> Deferred[SourceStat]:
-        """What a source says of its content. Fails with a :class:`~dragonfly_vortex.errors.SourceError`."""
+        """Return the metadata of a source's content. Fails with a :class:`~dragonfly_vortex.errors.SourceError`."""
         return self._pieces[address, task_id].stat()
 
     def version(self, address: str, task_id: str) -> str:

@@ -33,7 +33,7 @@ _MOST_CHILDREN = 256
 
 class Child:
     """
-    What a door has sent to one host.
+    The counters of what a door has sent to one host.
 
     :param host: its address.
     """
@@ -49,7 +49,7 @@ class Child:
 
 
 class Children:
-    """What a door has sent to each of the last hosts. One thread counts, any other one may read."""
+    """The counters of what a door has sent to each of the last hosts. One thread counts, any other one may read."""
 
     def __init__(self) -> None:
         self._children: dict[str, Child] = {}  # the one that was named last is the last
@@ -108,7 +108,7 @@ class Tally:
         self._numbers[_WAITED] += int(seconds * _MICROSECONDS)
 
     def nothing_under_way(self) -> None:
-        """Count no piece and no connection: the process that counted here has ended."""
+        """Set the pieces and connections under way to none: the process that counted here has ended."""
         self._numbers[_UNDER_WAY] = self._numbers[_CONNECTIONS] = self._numbers[_IDLE] = 0
 
     @property

@@ -82,7 +82,7 @@ class HTTPServer:
 
     @property
     def address(self) -> IAddress | None:
-        """Where it listens, None while it does not."""
+        """The address where it listens; None while it does not."""
         return self._port.getHost() if self._port is not None else None
 
     def start(self) -> IAddress:
@@ -296,7 +296,7 @@ class _Page(Resource):
 
 class HealthServer(HTTPServer):
     """
-    Serves both pages.
+    Serves the pages ``/healthy`` and ``/readiness``.
 
     :param reactor: where it listens.
     :param missing: gives what the peer lacks to be ready, in words; nothing when it is ready.

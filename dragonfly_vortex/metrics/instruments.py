@@ -160,7 +160,7 @@ class Counter(_Instrument):
 
     def add(self, *values: str, amount: float = 1) -> None:
         """
-        Count.
+        Increase the counter.
 
         :param values: the values of the labels.
         :param amount: how much there is more.
@@ -182,7 +182,7 @@ class Gauge(Counter):
 
     def set(self, *values: str, amount: float) -> None:
         """
-        Take a value.
+        Set the value.
 
         :param values: the values of the labels.
         :param amount: what it is from now on.

@@ -54,7 +54,7 @@ class ProcessMetrics:
         self._processor: dict[tuple[int, int], int] = {}  # of each process that was ever seen, also when it has gone
 
     def families(self) -> Iterator[Family]:
-        """Look at the processes. What one took of the processor still counts when it has gone."""
+        """Read the metrics of the processes. What one took of the processor still counts when it has gone."""
         own = _look_at(os.getpid())
         if own is None:
             return
@@ -182,7 +182,7 @@ class PeerMetrics:
         self._processes = ProcessMetrics(workers)
 
     def families(self) -> Iterator[Family]:
-        """Collect all. This asks the disk, and is not for the reactor's thread; for one thread at a time."""
+        """Collect all metrics. This asks the disk, and is not for the reactor's thread; for one thread at a time."""
         yield _version()
         yield from self._uploads()
         yield from self._tasks.families()

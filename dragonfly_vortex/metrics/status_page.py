@@ -69,18 +69,18 @@ class Status(Protocol):
     """The interface of what the page shows."""
 
     def begin(self) -> None:
-        """A browser has begun to watch; the last one had ended, or there was none."""
+        """Called when a browser has begun to watch, and no other one watches."""
 
     def sections(self) -> Mapping[str, object]:
         """All sections by name, as values that msgspec can write as JSON. Called while a browser watches."""
 
     def end(self) -> None:
-        """The last browser has ended."""
+        """Called when the last browser has ended."""
 
 
 class Audience:
     """
-    Who may read the page.
+    Decides who may read the page.
 
     :param allow_remote: whether other machines may.
     :param hosts: names by which they may call this one, beside its addresses. A name that is none of these may be one

@@ -42,7 +42,7 @@ _LOCAL, _REMOTE, _SOURCE = "LOCAL_PEER", "REMOTE_PEER", "BACK_TO_SOURCE"
 
 
 class TransferMetrics:
-    """Counts. Any thread may do so."""
+    """Counts the downloads of a peer. Any thread may call its methods."""
 
     def __init__(self) -> None:
         self.rarest: Callable[[], Iterable[int]] = tuple
@@ -186,7 +186,7 @@ def size_level(length: int) -> str:
 
 class TaskMetrics:
     """
-    Counts. Any thread may do so.
+    Counts the requests that concern whole tasks. Any thread may call its methods.
 
     :param seconds: the clock.
     """

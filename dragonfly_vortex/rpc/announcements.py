@@ -1,5 +1,5 @@
 """
-What is said about the pieces of complete tasks, kept for the next child. All in the reactor's thread.
+A cache of the messages that announce the pieces of complete tasks. All calls are made in the reactor's thread.
 
 A child that asks several parents takes the pieces of those that answer first (``dragonfly-client`` 1.5.10,
 ``piece_collector.rs``). So a complete task that is kept is answered at once, without a look at the storage and without
@@ -74,7 +74,7 @@ class Announcements:
         self._unsubscribe = self._store.subscribe(self._changed)
 
     def stop(self) -> None:
-        """Keep nothing any more."""
+        """Drop all messages, and keep no others."""
         self._forget_all()
         self._stale.clear()
         unsubscribe, self._unsubscribe = self._unsubscribe, None
@@ -133,7 +133,7 @@ class Announcements:
         return Answer(messages, _LINGER if len(messages) >= _MANY and is_tonic(metadata) else 0.0)
 
     def prepare(self, kind: PieceKind, task_id: str) -> None:
-        """Look at a task that is complete, so that its first child is answered at once, too."""
+        """Read a complete task, so that its first child is answered at once, too."""
         if self._unsubscribe is not None:
             self._stale[kind, task_id] = None
             self._look()

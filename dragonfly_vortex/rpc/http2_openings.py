@@ -1,5 +1,5 @@
 """
-Connections of h2 that have received in advance what children begin with.
+Connections of h2 that have received in advance the bytes with which children begin.
 
 A child's library begins each new connection with the same bytes: the preface of HTTP/2, its settings, and the headers
 of a call of the same method. h2 takes longer for them than all the rest of a short call takes. A real child makes a
@@ -69,7 +69,7 @@ class Opening(NamedTuple):
 
 class Openings:
     """
-    The connections of a server that are ready.
+    The connections that a server has prepared in advance.
 
     :param clock: for the time at which others are made.
     """
@@ -156,7 +156,7 @@ class Openings:
 
 class Beginning:
     """
-    How one connection begins.
+    The first bytes of one connection.
 
     :param openings: the connections of its server.
     """

@@ -79,13 +79,13 @@ class ServerStream:
         return bool(self.chunks or self.small)
 
     def stop_waiting(self) -> None:
-        """The child has done what was waited for."""
+        """Stop the timer, because the child has done what the timer waited for."""
         if self.patience is not None:
             self.patience.cancel()
             self.patience = None
 
     def stop_timers(self) -> None:
-        """The call is over."""
+        """Stop all timers, because the call is over."""
         self.stop_waiting()
         for timer in (self.deadline, self.linger):
             if timer is not None:
@@ -136,7 +136,7 @@ class MessageSender:
         self._next_turn: IDelayedCall | None = None
 
     def add(self, stream: ServerStream) -> None:
-        """A call has something to send."""
+        """Record that a call has something to send."""
         self._ready[stream.number] = stream
 
     def discard(self, stream: ServerStream) -> None:
@@ -144,11 +144,11 @@ class MessageSender:
         self._ready.pop(stream.number, None)
 
     def pause(self) -> None:
-        """The transport takes no more."""
+        """Stop sending, because the transport takes no more."""
         self._is_paused = True
 
     def resume(self) -> None:
-        """The transport takes more again."""
+        """Send again, because the transport takes more."""
         self._is_paused, self._unread = False, 0
         self.send()
 

@@ -75,8 +75,8 @@ class Announced(NamedTuple):
 
 class Patience:
     """
-    When a parent is asked again after its list of pieces has ended early, and when there will be no more pieces. A
-    parent that has more to come keeps the stream open.
+    Decides when a parent is asked again after its list of pieces has ended early, and when no more pieces are expected.
+    A parent that has more to come keeps the stream open.
     """
 
     def __init__(self) -> None:

@@ -41,8 +41,8 @@ def owner_of(peer: str) -> str:
 
 class Budget:
     """
-    Bytes, or other units, to share. First come, first served: a long piece is not overtaken by short ones. One that is
-    longer than the whole budget enters when it is alone.
+    A limited number of bytes, or of other units, that requests share. First come, first served: a long piece is not
+    overtaken by short ones. One that is longer than the whole budget enters when it is alone.
 
     Where the budget is fair, it counts for each owner, and one owner has at most half of what the others leave: the
     first has at most a half, the second a quarter, and so on. An owner that keeps what it has for long, because it does

@@ -115,7 +115,7 @@ class PeerTasks(Protocol):
 
     def check_output(self, kind: PieceKind, task_id: str, output: OutputRequest) -> Deferred[None]:
         """
-        See whether an output can be made, before anything is downloaded for it. Fails with
+        Check whether an output can be made, before anything is downloaded for it. Fails with
         :class:`~dragonfly_vortex.errors.OutputError` where it cannot.
         """
 

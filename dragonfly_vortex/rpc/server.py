@@ -312,7 +312,7 @@ class UploadService(GRPCService):
         return len(connections), sum(not connection.is_busy for connection in connections)
 
     def prepare(self, kind: PieceKind, task_id: str) -> None:
-        """Look at a task that is complete, so that its first child is answered at once. In the reactor's thread."""
+        """Read a complete task, so that its first child is answered at once. In the reactor's thread."""
         if self.address is not None and self._rpcs is not None:
             self._rpcs.announcements.prepare(kind, task_id)
 

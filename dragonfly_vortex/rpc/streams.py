@@ -204,7 +204,7 @@ def time_for(remaining: float) -> float:
 
 def end_of(context: Context) -> float | None:
     """
-    When a stream must end so that its caller sees it end well, on the loop's clock; None for never.
+    Return when a stream must end so that its caller sees it end well, on the loop's clock; None for never.
 
     A real child's deadline ends nothing. It sends one of ten seconds, which its library, tonic, applies to the headers
     only; and it leaves a parent whose stream ends while pieces are still to come.

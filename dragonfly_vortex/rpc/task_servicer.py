@@ -262,7 +262,7 @@ class TaskRPCs:
 
     def _require_right(self) -> None:
         """
-        See whether callers here may change something.
+        Check whether callers here may change something.
 
         :raises CallRefused: they may not.
         """
@@ -271,7 +271,7 @@ class TaskRPCs:
 
     async def _require_permission(self, method: TaskMethod, message: Any, *, is_import: bool) -> None:
         """
-        See whether the operator of the cluster has a request of a program on this machine blocked.
+        Check whether the operator of the cluster has a request of a program on this machine blocked.
 
         :raises CallRefused: it is. The words are the reference's.
         """

@@ -93,7 +93,7 @@ class TaskWatch:
         announcements: Announcements,
     ) -> bool:
         """
-        See what is there: of the rows those behind the pieces that have arrived without a gap.
+        Read the rows of the pieces that are there: of the rows those behind the pieces that have arrived without a gap.
 
         :param message_of: makes what is said about a piece; called in the reactor's thread.
         :param is_coming: says whether a task is being downloaded; called there, too.

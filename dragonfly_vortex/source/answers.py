@@ -1,6 +1,6 @@
 """
-What an answer says: its range, its length, its version, and where or when to ask again (RFC 9110). And why there is
-none that can be used.
+Reads the answers of sources: their range, length and version, and where or when to ask again (RFC 9110). It also
+makes the errors for answers that cannot be used.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def header(headers: Headers, name: str) -> str:
 
 
 def version_of(headers: Headers) -> str:
-    """What changes when the content does: the ETag, also a weak one, or the time of the last change."""
+    """Return the version of the content: the ETag, also a weak one, or the time of the last change."""
     return header(headers, "ETag") or header(headers, "Last-Modified")
 
 
@@ -108,7 +108,7 @@ def origin_of_url(url: str) -> tuple[str, str | None, int | None]:
 
 
 def redirected(url: str, headers: Headers) -> str | None:
-    """Where a redirect leads; None where it leads to nothing that can be asked for."""
+    """Return the URL that a redirect leads to; None where it leads to nothing that can be asked for."""
     try:
         there = urljoin(url, header(headers, "Location"))
         parts = urlsplit(there)
@@ -132,7 +132,7 @@ def retry_after(headers: Headers) -> float:
 
 def refusal_of(source: str, response: IResponse, *expected: int) -> SourceError:
     """
-    What the status of an answer means, which is none of those that can be used.
+    Return the error for an answer whose status cannot be used.
 
     :param source: its name, for messages.
     :param expected: the statuses that messages name.
@@ -156,7 +156,10 @@ def is_cancelled(error: Exception) -> bool:
 
 
 def failure_of(source: str, error: Exception) -> SourceError:
-    """Why there is no answer. The text of an unknown error may have the URL, so it is not repeated."""
+    """
+    Return the error for a request that got no answer. The text of an unknown error may have the URL, so it is not
+    repeated.
+    """
     reasons = [reason.value for reason in getattr(error, "reasons", ())] or [error]
     reason = next((each for each in reasons if isinstance(each, (SSL.Error, ContentEncoded))), reasons[-1])
     if isinstance(reason, ContentEncoded):

@@ -148,7 +148,7 @@ class HTTPSource:
 
     def _check_answer(self, response: IResponse, start: int, length: int | None) -> None:
         """
-        See whether what comes is what was asked for.
+        Check whether what comes is what was asked for.
 
         :raises SourceError: it is not.
         """
@@ -241,7 +241,7 @@ class HTTPSource:
 
     def _check_status(self, response: IResponse, *expected: int) -> None:
         """
-        See whether an answer has one of these statuses.
+        Check whether an answer has one of these statuses.
 
         :raises SourceError: it has another one.
         """

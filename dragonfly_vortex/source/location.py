@@ -88,7 +88,7 @@ class Location:
 
 class Repository(NamedTuple):
     """
-    What a URL names on a hub of models.
+    A repository on a hub of models, or a file or directory in it, as a URL names it.
 
     :param kind: ``models``, ``datasets`` or ``spaces``; empty where the URL does not say, which means ``models``.
     :param name: owner and name.
@@ -121,7 +121,7 @@ class Repository(NamedTuple):
 
     def require_file(self) -> None:
         """
-        See whether it is a file.
+        Check whether it is a file.
 
         :raises InvalidOrigin: it is none.
         """

@@ -121,7 +121,7 @@ class StagedFile:
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """
-    See whether a file could be published there, before it is written.
+    Check whether a file could be published there, before it is written.
 
     :param overwrite: whether a file that stands there may be replaced; a directory or a device never is.
     :raises FileExistsError: something stands there that is not to be replaced.

@@ -139,7 +139,7 @@ class Collector:
 
     def run(self) -> Collected:
         """
-        Remove what is to be removed.
+        Remove the files and tasks that the policy names.
 
         :raises StorageFailure: the storage failed. What has been removed until then is gone.
         """

@@ -157,7 +157,8 @@ class Database:
 
     def is_current(self) -> bool:
         """
-        Return whether the path leads to what is open still, and to its contents where these are those of a moment.
+        Return whether the path still leads to the open file; where a snapshot is open, also whether the file has not
+        changed.
 
         :raises StorageFailure: it cannot be looked at.
         """
@@ -168,8 +169,8 @@ class Database:
 
     def refresh(self) -> None:
         """
-        Open anew what can be followed, unless it is current: nothing is made where there is none any more. With
-        :attr:`Access.SERVE` this is for the caller to do, before each question.
+        Open the file at the path again, unless the open one is current. No file is made where there is none any more.
+        With :attr:`Access.SERVE` the caller does this before each question.
 
         :raises StorageFailure: what is there now cannot be opened. It is closed then, until it can.
         """

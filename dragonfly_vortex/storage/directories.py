@@ -133,7 +133,7 @@ def sync_directory(directory: Path) -> None:
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """
-    Keep other processes and threads, those that ask in the same way, out of a directory.
+    Lock a directory against other processes and threads that lock it in the same way.
 
     Waits for the one that has it, for at most 30 s; one that is killed lets go.
 

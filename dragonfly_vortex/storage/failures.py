@@ -56,7 +56,7 @@ def is_out_of_descriptors(error: BaseException | None) -> bool:
 
 def is_unwritable(error: BaseException | None) -> bool:
     """
-    Return whether an error may leave it possible to read: the disk is full or read-only, or another user's.
+    Return whether a storage may still be readable after an error: the disk is full or read-only, or another user's.
 
     :param error: such an error, or the :class:`~dragonfly_vortex.errors.StorageFailure` that it has become.
     """

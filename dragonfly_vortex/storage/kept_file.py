@@ -87,7 +87,7 @@ class KeptFile:
 
     @property
     def found(self) -> Found:
-        """What is there of the task."""
+        """The pieces of the task that are in the file."""
         if not self._pieces:
             return Found()
         piece_length, content_length = self._lengths
@@ -140,7 +140,7 @@ class KeptFile:
 
     def close(self, *, sync: bool) -> None:
         """
-        Let go of the file. It is kept if there is a piece in it.
+        Close the file. It is kept if there is a piece in it.
 
         :param sync: whether to wait until its bytes are on the disk, so that they need not be read again.
         :raises OSError: they could not be written there.

@@ -56,7 +56,8 @@ class CatalogQueries:
 
     def refresh(self) -> None:
         """
-        Open anew what was opened with :attr:`Access.SERVE`, where its path leads to another catalog by now, or to none.
+        Open the catalog again, if it was opened with :attr:`Access.SERVE` and its path leads to another one by now, or
+        to none.
 
         :raises StorageFailure: what is there now cannot be opened.
         """
@@ -253,7 +254,7 @@ class CatalogQueries:
 
     def check_pieces(self, kind: PieceKind, task_id: str, numbers: Iterable[int], digests: Mapping[int, str]) -> None:
         """
-        Refuse to go on with pieces that are not those that a download has verified.
+        Check that the pieces are still those that a download has verified.
 
         :param numbers: the pieces that have to be there, and sound.
         :param digests: what the download knows of them, by number.

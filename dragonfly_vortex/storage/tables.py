@@ -195,7 +195,7 @@ def signed(value: int) -> int:
 
 
 def signed_or_null(value: int | None) -> int | None:
-    """What is not known, as SQLite has it; else as :func:`signed`."""
+    """Return None for an unknown number; else the same as :func:`signed`."""
     return None if value is None else signed(value)
 
 

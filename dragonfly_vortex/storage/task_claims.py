@@ -22,7 +22,7 @@ __all__ = ["TaskClaims"]
 
 class TaskClaims:
     """
-    What one download has claimed of its task.
+    The pieces of a task that one download has claimed.
 
     :param directory: the storage's directory.
     """

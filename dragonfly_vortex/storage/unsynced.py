@@ -1,6 +1,6 @@
 """
-What a process has left that offered pieces before their bytes were on the disk, and was killed, or ended by a power
-cut. Everything here blocks.
+Handles pieces that a process offered before their bytes were on the disk, and left when it was killed or the power was
+cut. All functions block.
 
 While the kernel runs the bytes are in its memory, and are only to be brought to the disk. After a restart they may not
 be there: such pieces count as damaged, and are read, to see which of them are.

@@ -80,7 +80,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 class Pace:
     """
-    Keeps reading to a rate.
+    Limits the rate of reading.
 
     :param rate: bytes per second; None for no limit.
     :param clock: the time in seconds; it never goes back.
@@ -199,7 +199,7 @@ def mark_if_damaged(directory: Path, kind: PieceKind, task_id: str, number: int)
 
 def damage_of(source: int, piece: PieceMetadata) -> str:
     """
-    What is wrong with the bytes in a piece's place; empty where they have its digest.
+    Describe what is wrong with the bytes in a piece's place; empty where they have its digest.
 
     :param source: the task's file.
     :raises OSError: the file cannot be read.

@@ -79,8 +79,8 @@ class CatalogVersion:
 
     def current(self) -> int | None:
         """
-        A number that is another one when anything has been committed in between, by another connection. It can be
-        compared between :meth:`open` and :meth:`close`, and must not be asked for while that one closes.
+        A number that changes with each commit by another connection. It can be compared between :meth:`open` and
+        :meth:`close`, and must not be asked for while that one closes.
 
         :returns: None if it is unknown: the catalog is not open, or cannot be read at this moment.
         """
@@ -93,8 +93,8 @@ class CatalogVersion:
 
     def taken_back(self) -> int | None:
         """
-        A number that is another one when any commit has taken back a piece that was offered. :meth:`current` is asked
-        first. It reads a page of the file, which the commit before has left in memory.
+        A number that changes with each commit that takes back a piece that was offered. :meth:`current` is asked first.
+        It reads a page of the file, which the commit before has left in memory.
 
         :returns: None if it is unknown. Of a catalog that does not count it, :meth:`current`.
         """

@@ -1,6 +1,6 @@
 """
-Which pieces parents say that they have: asks them, and records what they say. :class:`Announcements` has no I/O, clock
-or reactor.
+Asks parents which pieces they have, and records their announcements. :class:`Announcements` has no I/O, clock or
+reactor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Announcements", "Inquiries"]
 
 class Announcements:
     """
-    What parents say that they have.
+    The pieces that parents announce.
 
     :param parents: the parents that can be asked, by address.
     :param sources: these and the storage, by name.

@@ -144,7 +144,8 @@ class Allocation:
 
     def reach(self, end: int, content_length: int | None) -> None:
         """
-        Something has been written: have room for as much again behind it, and at most 64 MiB. A few bytes need none.
+        Record that bytes were written, and allocate room for as much again behind them, at most 64 MiB. A few bytes
+        need none.
 
         :param end: of what has been written, in bytes from the file's start.
         :param content_length: bytes that the whole file will have; None while it is unknown.

@@ -117,13 +117,13 @@ class Fetcher:
         self._inquiries.follow(plan.announcements)
 
     def add_parent(self, address: str) -> None:
-        """A parent has been added to the plan that is followed: ask what it has."""
+        """Ask a parent that was added to the plan which pieces it has."""
         if address in self.plan.parents:
             self._inquiries.begin(address)
         self._advance()
 
     def remove_parent(self, address: str) -> None:
-        """A parent has been removed from the plan that is followed: ask no more what it has."""
+        """Stop asking a parent that was removed from the plan which pieces it has."""
         self._inquiries.end(address)
         self._advance()
 
@@ -133,7 +133,7 @@ class Fetcher:
 
     async def fetch(self) -> str:
         """
-        Have everything fetched, as the plan says, or learn that there is nothing to be fetched.
+        Fetch all pieces of the plan.
 
         :returns: the digest of the whole, by the algorithm of the expected one; empty where there is none to expect.
         :raises TaskError: the plan has failed.

@@ -152,7 +152,7 @@ class Layout:
     # -- vouchers ------------------------------------------------------------------------------------------------------
 
     def senders(self, after: int = -1) -> set[str]:
-        """The honest parents of which there are verified pieces after a number."""
+        """The honest parents that sent verified pieces after a number."""
         return {name for name, parent in self._parents.items() if parent.last > after and parent.is_honest}
 
     def vouchers(self) -> set[str]:
@@ -174,7 +174,7 @@ class Layout:
     # -- what contradicts it -------------------------------------------------------------------------------------------
 
     def contradictions(self, number: int, metadata: PieceMetadata) -> Iterator[Contradiction]:
-        """What the metadata of a piece contradict, that was asked for by this number."""
+        """Find the facts that the metadata of the piece with the requested number contradict."""
         if metadata.number != number:
             yield Contradiction(f"expected number {number}, got {metadata.number}")
         if number == 0 and metadata.offset != 0:

@@ -259,15 +259,15 @@ class Parent(Struct, kw_only=True, eq=False):
     # -- how it takes its time -----------------------------------------------------------------------------------------
 
     def pause(self, now: float, backoff: float) -> None:
-        """Another parent gave what it owed: it is left alone for a while, and asked for one piece at a time then."""
+        """Another parent gave the owed piece: leave this one alone for a while, then ask for one piece at a time."""
         self.most = 1
         self.paused_until = now + backoff
         self.backoffs += 1
 
     def narrow(self, now: float, seconds: float) -> bool:
         """
-        A piece is late: it is asked for half as many at once. Those that were under way together are late together, and
-        count once.
+        Record that a piece is late: it is asked for half as many at once. Those that were under way together are late
+        together, and count once.
 
         :param seconds: since the piece was asked for.
         :returns: whether it may be late because of others.
@@ -283,7 +283,7 @@ class Parent(Struct, kw_only=True, eq=False):
 
     def widen(self, limit: int) -> None:
         """
-        A piece is early: it is asked for one more at once.
+        Record that a piece is early: it is asked for one more at once.
 
         :param limit: how many are asked of all parents at once.
         """
@@ -378,7 +378,8 @@ class Parent(Struct, kw_only=True, eq=False):
 
     def lose_accuser(self, liar: str) -> bool:
         """
-        One of the parents that vouch for what it contradicts has lied. With none left, it is believed again.
+        Record that one of the parents that vouch for what this one contradicts has lied. With none left, it is believed
+        again.
 
         :returns: whether that is so.
         """

@@ -97,12 +97,12 @@ class ParentsFile:
         return [*parents]
 
     def start(self) -> None:
-        """Look at the file from now on, once it has been read."""
+        """Watch the file from now on, once it has been read."""
         if self._is_regular:
             self._looking.start(INTERVAL, now=False).addErrback(self._log_failure)
 
     def stop(self) -> None:
-        """Look at it no more."""
+        """Stop watching the file."""
         if self._looking.running:
             self._looking.stop()
 

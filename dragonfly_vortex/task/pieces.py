@@ -256,7 +256,10 @@ class Pieces:
     # -- what others fetch ---------------------------------------------------------------------------------------------
 
     def leave_to_others(self, number: int) -> None:
-        """Another process is fetching a piece: it is neither requested nor missed until :meth:`take_from_others`."""
+        """
+        Record that another process is fetching a piece: it is neither requested nor missed until
+        :meth:`take_from_others`.
+        """
         if number not in self.numbers.under_way:
             self.numbers.forget(number)
             self.numbers.busy.add(number)

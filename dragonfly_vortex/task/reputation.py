@@ -128,7 +128,7 @@ class Reputation:
             )
 
     def forget_named(self, number: int) -> None:
-        """A piece is verified: what other parents say about it does not count any more."""
+        """Forget what other parents say about a piece, because it is verified."""
         self._named.pop(number, None)
 
     def learn(self, parent: Parent, number: int, content_length: int | None, piece_length: int | None) -> None:
@@ -237,8 +237,8 @@ class Reputation:
 
     def look_at_end(self, now: float, *, is_alone: bool) -> None:
         """
-        The task may have become so long, or have taken so long, that it may be one without an end: look again when that
-        is twice as much.
+        Dispute the end of a task that has become so long, or has taken so long, that a liar may add pieces without end.
+        The next look is at twice as much.
 
         :param is_alone: whether the parent is believed alone: then its task is disputed in any case.
         """
@@ -295,7 +295,7 @@ class Reputation:
 
     def may_be_right_alone(self) -> list[str]:
         """
-        When the download has failed: the parents by whose word alone it may succeed. Those that had the whole task from
+        After a failed download, return the parents with which alone it may succeed. Those that had the whole task from
         the beginning come first: what the others have fetched meanwhile may be a liar's. Of these those of which most
         is there come first, because least is to be asked of them.
         """

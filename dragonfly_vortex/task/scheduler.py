@@ -265,7 +265,7 @@ class Plan:
 
     def judge(self, request: Request, metadata: PieceMetadata) -> None:
         """
-        See whether the piece that a parent announces can be the one that was asked for, by all that is known now.
+        Check whether the piece that a parent announces can be the one that was asked for, by all that is known now.
 
         :raises PieceRefused: it cannot, or is not wanted. :meth:`record_refusal` is the answer to the request then.
         """
@@ -317,7 +317,7 @@ class Plan:
             self.pieces.take_from_others()
 
     def record_refusal(self, request: Request, refusal: PieceRefused) -> None:
-        """:meth:`judge` has refused the piece: unless it was not wanted, its parent has lied."""
+        """Record that :meth:`judge` has refused the piece: unless it was not wanted, its parent has lied."""
         is_wanted = not self.pieces.is_withdrawn(request)
         parent = self._settle(request)
         if not is_wanted:
@@ -334,7 +334,7 @@ class Plan:
                 self.reputation.record_false_answer(parent, request.number, error, accusers)
 
     def record_failure(self, request: Request, error: PieceError) -> None:
-        """The parent did not give the piece: what follows depends on why."""
+        """Record that the parent did not give the piece: what follows depends on why."""
         is_wanted, seconds = not self.pieces.is_withdrawn(request), self.timing.age(request)
         parent = self._settle(request)
         if not is_wanted:
@@ -363,7 +363,7 @@ class Plan:
 
     def record_cancelled(self, request: Request, received: int = 0) -> None:
         """
-        The request has been cancelled: the piece can be asked for again, unless another parent has given it.
+        Record that the request has been cancelled: the piece can be asked for again, unless another parent gave it.
 
         :param received: bytes of the piece that have arrived.
         """
@@ -375,7 +375,7 @@ class Plan:
 
     def record_busy(self, request: Request, owner: tuple[int, int] | None = None) -> None:
         """
-        Another process is fetching the piece: it is neither asked for nor missed until
+        Record that another process is fetching the piece: it is neither asked for nor missed until
         :meth:`~dragonfly_vortex.task.pieces.Pieces.take_from_others`.
 
         :param owner: which process, and a number that changes while it runs.

@@ -35,8 +35,8 @@ _SOONER = 2.0
 
 def window(piece_length: int) -> int:
     """
-    How many pieces from the first gap on the rarest is chosen of: so few that the hash of the whole is not left behind
-    for long, and no fewer than spread well among eight peers.
+    Return among how many pieces, from the first gap on, the rarest is chosen: so few that the hash of the whole is not
+    left behind for long, and no fewer than spread well among eight peers.
 
     :param piece_length: bytes of every piece but the last.
     """
@@ -88,7 +88,9 @@ class Swarm:
         self._announcers[number] += 1
 
     def moved(self, request: Request) -> None:
-        """A piece has moved away from a parent: it does not move back, or two silent parents would keep it."""
+        """
+        Record that a piece has moved away from a parent: it does not move back, or two silent parents would keep it.
+        """
         self._moved.add((request.parent, request.number))
 
     def count_anew(self) -> None:
@@ -111,7 +113,8 @@ class Swarm:
         self, ready: Sequence[Parent], is_free: Callable[[int], bool], end: int | None
     ) -> tuple[Parent, int] | None:
         """
-        A piece that fewest have, and the parent that is to give it: of those that have it, the one that has least else.
+        The piece that the fewest parents have, and the parent that is to give it: of those that have it, the one that
+        has least else.
 
         :param ready: the parents that can be asked now.
         :param is_free: says whether a piece is neither there nor under way.

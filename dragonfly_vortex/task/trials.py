@@ -79,7 +79,7 @@ class Trials:
 
     def next(self, failure: TaskError) -> Plan | None:
         """
-        The plan has failed: the next one, where there is a parent that has not been tried.
+        Return the plan after a failed one, where there is a parent that has not been tried.
 
         :param failure: what it has failed with.
         """
@@ -127,7 +127,7 @@ class Trials:
 
     def succeed(self) -> list[int]:
         """
-        The whole is right: all parents that sent or said something else have lied.
+        Record that the whole is right: all parents that sent or announced anything else have lied.
 
         :returns: the numbers of pieces that are in the file and are no part of it.
         """
@@ -147,7 +147,7 @@ class Trials:
 
     def doubtful(self) -> list[int]:
         """
-        The download has failed: the numbers of pieces that are in the file and not to be kept, because the parents
+        After a failed download, return the numbers of the pieces in the file that must not be kept, because the parents
         disagree about them, or because the whole is wrong and they are known from a liar alone.
         """
         there = self.plan.there

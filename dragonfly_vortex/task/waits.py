@@ -66,7 +66,7 @@ class Waits:
     # -- what changes --------------------------------------------------------------------------------------------------
 
     def failed(self, parent: Parent, error: PieceError) -> None:
-        """A parent has failed: it is asked again after a pause, if anything is."""
+        """Record that a parent has failed: it is asked again after a pause, if anything is."""
         if self._retry:
             parent.rest(self._timing.now, self._timing.backoff(parent.backoffs), error.retry_after)
             self._reasons.setdefault(parent.address, error.reason)
@@ -74,8 +74,8 @@ class Waits:
 
     def lacked(self, parent: Parent) -> None:
         """
-        A parent does not have something: it is asked again after a pause, if anything is. What a source lacks does not
-        come later.
+        Record that a parent lacks a piece, or the task: it is asked again after a pause, if anything is. What a source
+        lacks does not come later.
         """
         if self._retry and not parent.is_source:
             parent.put_off(self._timing.now, self._timing.backoff(parent.looks))
@@ -175,7 +175,7 @@ class Waits:
 
     def stuck(self, quiet: float) -> str | None:
         """
-        Nothing but what other processes fetch is waited for: why that is useless, where it is.
+        Return why it is useless to wait for other processes, while nothing else is waited for; None where it is not.
 
         :param quiet: seconds without progress, here or in those processes.
         """

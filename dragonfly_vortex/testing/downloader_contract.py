@@ -82,7 +82,7 @@ class DownloaderContract(TestCase):
     # -- what the tests are made of
 
     def at_once(self, deferred: Deferred[_Result]) -> Deferred[_Result]:
-        """What should fire at once, and fails when it does not. Waiting for ever would go on behind the test's end."""
+        """Return a Deferred that fails if the given one does not fire soon. An endless wait would outlast the test."""
         return deferred.addTimeout(self.patience, self.clock)
 
     def downloader(self, piece_timeout: float = _PATIENT) -> IDownloader:

@@ -135,13 +135,13 @@ class MemoryPeer:
         self.listeners: list[Callable[[], None]] = []
 
     def add(self, metadata: PieceMetadata, content: bytes) -> None:
-        """Have one piece more."""
+        """Add a piece."""
         self.pieces[metadata.number] = metadata, content
         for listener in list(self.listeners):
             listener()
 
     def complete(self) -> None:
-        """Have all that it will have."""
+        """Record that the peer gets no further piece."""
         self.is_complete = True
         for listener in list(self.listeners):
             listener()

@@ -166,7 +166,7 @@ class ScriptedOrigin:
             request.finish()
 
     def took(self, request: Request) -> Asked:
-        """A request was received."""
+        """Record that a request was received."""
         headers = {
             name.decode().lower(): b", ".join(values).decode()
             for name, values in request.requestHeaders.getAllRawHeaders()
@@ -279,7 +279,7 @@ def shifted(by: int, *, says_so: bool = True) -> Fault:
 
 
 def whole(origin: ScriptedOrigin, request: Request, asked: Asked) -> None:
-    """Send all of it, whatever was asked for."""
+    """Send the whole content, whatever range was requested."""
     origin.send(request, origin.content)
 
 

@@ -163,17 +163,17 @@ class ScriptedParent:
     # -- what the connections tell
 
     def connected(self, connection: _ScriptedProtocol) -> None:
-        """A connection was made."""
+        """Record that a connection was made."""
         self.connections += 1
         self._open.append(connection)
 
     def asked(self, request: PieceRequest) -> None:
-        """A request has arrived."""
+        """Record that a request has arrived."""
         self.requests.append(request)
         self._look()
 
     def said_goodbye(self) -> None:
-        """A close packet has arrived."""
+        """Record that a close packet has arrived."""
         self.goodbyes += 1
         self._look()
 

@@ -153,7 +153,7 @@ class Simulation:
 
     def run(self, is_over: Callable[[], bool], longest: float) -> None:
         """
-        Let everything happen that is due.
+        Run all events in the order of their times.
 
         :param is_over: asked before each event.
         :param longest: seconds after which it ends in any case.
@@ -224,14 +224,14 @@ class Upload:
         return list(self._turns)
 
     def add(self, transfer: Transfer) -> None:
-        """A piece is asked for."""
+        """Add a piece that a child requests."""
         turn = self._order.enter(transfer.number, transfer.until)
         self._turns[transfer], self._transfers[turn] = turn, transfer
         self._order.wait(turn)
         self._serve()
 
     def remove(self, transfer: Transfer) -> None:
-        """A piece is not wanted any more."""
+        """Remove a piece that its child does not want any more."""
         turn = self._turns.pop(transfer, None)
         if turn is not None:
             del self._transfers[turn]

@@ -203,7 +203,7 @@ def endpoint_from_string(
     backlog: str = "50",
 ) -> TLSServerEndpoint:
     r"""
-    What the string ``mtls:WHERE:certificate=FILE:trustRoots=FILE`` describes.
+    Make the endpoint that a string ``mtls:WHERE:certificate=FILE:trustRoots=FILE`` describes.
 
     :param where: a port of TCP, or the description of another endpoint, whose colons are escaped: ``unix\:/run/x``.
     :param certificate: see :class:`TLSServerEndpoint`.

@@ -88,7 +88,7 @@ def _without_version(reason: str) -> str:
 
 def why_unusable(error: Exception) -> str:
     """
-    OpenSSL's own words, without its names of libraries and functions.
+    The text of an OpenSSL error, without its names of libraries and functions.
 
     :param error: one of its errors, or another.
     """

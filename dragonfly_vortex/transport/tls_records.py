@@ -95,7 +95,7 @@ def decrypt(connection: SSL.Connection, records: bytes | memoryview) -> tuple[by
 
 def take_output(connection: SSL.Connection) -> bytes:
     """
-    Take what OpenSSL itself has to say to the other side after a :func:`decrypt`, which is nothing almost always.
+    Take the bytes that OpenSSL itself sends to the other side after a :func:`decrypt`: almost always none.
 
     :param connection: as for :func:`decrypt`.
     """

@@ -120,8 +120,8 @@ class ConnectionRegistry:
 
     def change_limits(self, *, max_connections: int, idle_timeout: float) -> None:
         """
-        Take other limits; see the class. A wait that has begun takes its time, and connections that are too many
-        stay until they end.
+        Set other limits; see the class. A wait that has begun takes its time, and connections that are too many stay
+        until they end.
         """
         self.max_connections = max_connections
         self.idle_timeout = idle_timeout

@@ -63,12 +63,12 @@ class EndpointServer:
 
     @property
     def address(self) -> IAddress | None:
-        """Where the first endpoint listens, None while it does not."""
+        """The address where the first endpoint listens, None while it does not."""
         return self._ports[0].getHost() if self._ports else None
 
     @property
     def addresses(self) -> list[IAddress]:
-        """Where it listens."""
+        """The addresses where it listens."""
         return [port.getHost() for port in self._ports]
 
     def start(self) -> None:

@@ -120,7 +120,7 @@ def inherited_socket(listening: socket.socket, options: SocketOptions) -> socket
 
 
 def address_of(listening: socket.socket) -> IAddress:
-    """Where a socket listens."""
+    """Return the address where a socket listens."""
     name = listening.getsockname()
     return IPv6Address("TCP", *name) if listening.family == socket.AF_INET6 else IPv4Address("TCP", *name)
 
@@ -312,7 +312,7 @@ class TCPServer:
 
     @property
     def address(self) -> IAddress | None:
-        """Where it listens, None while it does not."""
+        """The address where it listens; None while it does not."""
         return self._port.getHost() if self._port is not None else None
 
     def start(self) -> IAddress:

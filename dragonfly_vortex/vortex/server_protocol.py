@@ -140,7 +140,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
             self._close()
 
     def writeConnectionLost(self) -> None:
-        """Our own half-close, before a connection ends: nothing to do."""
+        """Do nothing when this side has closed its half of a connection that is ending."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._phase = _Phase.ENDING

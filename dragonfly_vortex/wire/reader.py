@@ -78,7 +78,7 @@ class ReceiveBuffer:
 
     def take(self, length: int) -> bytes | None:
         """
-        The next ``length`` bytes, which are gone then; None, and all stay, when there are fewer.
+        Remove and return the next ``length`` bytes. Return None, and remove none, if there are fewer.
 
         :param length: how many bytes.
         """

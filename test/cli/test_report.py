@@ -136,7 +136,7 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual(self.err.getvalue(), "")
 
     def test_nothing_to_verify(self) -> None:
-        """An empty task without a digest is verified against nothing; a task without an output is named once."""
+        """An empty task without a digest has nothing to verify; a task without an output is named once."""
         done = structs.replace(DONE, content_length=0, piece_count=0, digest="", found_piece_count=0, fetched_twice=0)
         arguments = make_parser().parse_args(["download", "a" * 64, "--store"])
         with Report(arguments) as report:

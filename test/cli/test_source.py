@@ -58,7 +58,7 @@ class CommandTests(SourceCase):
         self.assertEqual({each.headers["x-key"] for each in origin.asked}, {"secret"})
         task_id = task_id_of(Origin(url=url, filtered_query_params=DEFAULT_FILTERED_QUERY_PARAMS))
         self.assertTrue(ran.stdout.endswith(f", 1 request to the source (no_parent), task {task_id}\n"), ran.stdout)
-        self.assertIn("verified against nothing", ran.stdout)
+        self.assertIn("pieces of the source not verified (no digest is known), in", ran.stdout)
 
     async def test_store_and_again(self) -> None:
         """With ``--store`` the source is asked once: a second download finds all of it there."""

@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 class CurrentCatalog:
     """
-    A storage's catalog, and what is done with it beside questions. All methods are called in the storage's thread.
+    Opens, follows and closes the catalog of a storage. All methods are called in the storage's thread.
 
     :param directory: the storage's directory.
     :param catalog: its catalog, which is opened by :meth:`open`.
@@ -70,7 +70,7 @@ class CurrentCatalog:
             self.doubt_what_was_held()
 
     def offered(self, kind: PieceKind, task_id: str) -> Catalog:
-        """The catalog, for a question about a task that is offered in that kind."""
+        """Return the catalog, if the task is offered in that kind."""
         self._catalog.check_offered(kind, task_id)
         return self._catalog
 

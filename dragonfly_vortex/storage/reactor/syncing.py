@@ -1,6 +1,6 @@
 """
-Brings the bytes of pieces to the disk that are offered already, soon after they have arrived, and writes down in the
-catalog that they are there. A download need not wait for it.
+Syncs pieces that are offered already to the disk, soon after they have arrived, and records that in the catalog. A
+download need not wait for it.
 """
 
 from __future__ import annotations
