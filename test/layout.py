@@ -12,9 +12,10 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = "dragonfly_vortex"
 
@@ -108,13 +109,46 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One imported name: in which file and line, what, and whether only when a function runs or for types alone."""
+    """
+    One imported name.
+
+    :param target: the module, where the name is one below the root; else the module that the name comes from.
+    :param source: what stands after ``from``; empty for a plain import.
+    :param name: the name.
+    :param in_function: whether it is imported only when a function runs.
+    :param for_types: whether it is imported for types alone.
+    """
 
     path: Path
     line: int
     target: str
+    source: str
+    name: str
     in_function: bool
-    for_types: bool = False
+    for_types: bool
+
+
+class Definition(NamedTuple):
+    """A function or a class: in which line, and whether it is a class and has a docstring."""
+
+    line: int
+    name: str
+    is_class: bool
+    has_docstring: bool
+
+
+@dataclass(slots=True)
+class Facts:
+    """
+    What the rules ask about a file.
+
+    :param compared: the lines with a comparison, and the constants in it as text.
+    """
+
+    has_docstring: bool
+    imports: list[Import] = field(default_factory=list)
+    definitions: list[Definition] = field(default_factory=list)
+    compared: list[tuple[int, set[str]]] = field(default_factory=list)
 
 
 def sources(root: Path, *directories: str) -> list[Path]:
@@ -144,40 +178,50 @@ def is_module(root: Path, name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").is_file()
 
 
-def imports_of(root: Path, path: Path) -> Sequence[Import]:
-    """Return what a file imports, at its top and inside functions; ``from package import module`` is that module."""
-    return _imports_in(root, path, path.read_bytes())
+def facts_of(root: Path, path: Path) -> Facts:
+    """Return what the rules ask about a file; ``from package import module`` is an import of that module."""
+    return _facts_in(root, path, path.read_bytes())
 
 
 @functools.cache
-def _imports_in(root: Path, path: Path, source: bytes) -> Sequence[Import]:
-    """Return what a file with that source imports: several rules ask, and to parse all files takes a second."""
-
-    def visit(node: ast.AST, in_function: bool, for_types: bool) -> Iterator[Import]:
+def _facts_in(root: Path, path: Path, source: bytes) -> Facts:
+    """Return the facts of a file with that source: all rules ask, and to parse all files takes seconds."""
+    tree = ast.parse(source)
+    facts = Facts(bool(ast.get_docstring(tree)))
+    waiting: list[tuple[ast.AST, bool, bool]] = [(tree, False, False)]
+    while waiting:
+        node, in_function, for_types = waiting.pop()
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(path, node.lineno, alias.name, in_function, for_types)
+            facts.imports += [
+                Import(path, node.lineno, alias.name, "", alias.name, in_function, for_types) for alias in node.names
+            ]
         elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
             for alias in node.names:
-                base = "." * node.level + (node.module or "")
                 full = f"{base}.{alias.name}"
                 # Outside the project no file tells modules from other names; the reactor is the one that matters.
                 is_kept = is_module(root, full) or base == PACKAGE or full == "twisted.internet.reactor"
                 target = full if is_kept else base
-                yield Import(path, node.lineno, target, in_function, for_types)
+                facts.imports.append(Import(path, node.lineno, target, base, alias.name, in_function, for_types))
+        elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            is_class, has_docstring = isinstance(node, ast.ClassDef), bool(ast.get_docstring(node))
+            facts.definitions.append(Definition(node.lineno, node.name, is_class, has_docstring))
+        elif isinstance(node, ast.Compare):
+            constants = {str(each.value) for each in ast.walk(node) if isinstance(each, ast.Constant)}
+            facts.compared.append((node.lineno, constants))
         inside = in_function or isinstance(node, (*FUNCTIONS, ast.Lambda))
         typing = for_types or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-        for child in ast.iter_child_nodes(node):
-            yield from visit(child, inside, typing)
-
-    return tuple(visit(ast.parse(source), False, False))
+        waiting += [(child, inside, typing) for child in ast.iter_child_nodes(node)]
+    facts.imports.reverse()  # a stack gives the last statement first
+    facts.definitions.reverse()
+    return facts
 
 
 def package_imports(root: Path) -> Iterator[tuple[str, Import]]:
     """Yield each import of the package with the name of the module that makes it."""
     for path in sources(root, PACKAGE):
         module = module_name(root, path)
-        for imported in imports_of(root, path):
+        for imported in facts_of(root, path).imports:
             yield module, imported
 
 
@@ -238,17 +282,16 @@ def circle_breaches(root: Path) -> list[str]:
 def home_breaches(root: Path) -> list[str]:
     """Find names that are imported from a module which imports them, too; a package offers its modules' names."""
     imported = [
-        (path, node.lineno, node.module, alias.name)
+        each
         for path in sources(root, PACKAGE, "test")
-        for node in ast.walk(ast.parse(path.read_bytes()))
-        if isinstance(node, ast.ImportFrom) and node.module is not None and is_below(node.module, PACKAGE)
-        for alias in node.names
+        for each in facts_of(root, path).imports
+        if is_below(each.source, PACKAGE)
     ]
-    elsewhere = {(module_name(root, path), name) for path, _, _, name in imported if path.name != "__init__.py"}
+    elsewhere = {(module_name(root, each.path), each.name) for each in imported if each.path.name != "__init__.py"}
     return [
-        said(root, path, line, f"{name} is not defined in {module}")
-        for path, line, module, name in imported
-        if (module, name) in elsewhere
+        said(root, each.path, each.line, f"{each.name} is not defined in {each.source}")
+        for each in imported
+        if (each.source, each.name) in elsewhere
     ]
 
 
@@ -281,49 +324,46 @@ def style_breaches(root: Path) -> list[str]:
     """Find relative imports and imports of everything, in the package, the plugin and the tests."""
     breaches = []
     for path in sources(root, PACKAGE, "twisted", "test"):
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                breaches.append(said(root, path, node.lineno, "relative import"))
-            if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
-                breaches.append(said(root, path, node.lineno, "import of everything"))
+        for each in facts_of(root, path).imports:
+            if each.source.startswith("."):
+                breaches.append(said(root, path, each.line, "relative import"))
+            if each.name == "*":
+                breaches.append(said(root, path, each.line, "import of everything"))
     return breaches
 
 
 def name_breaches(root: Path) -> list[str]:
     """Find functions and classes with a kind of piece in their name."""
     return [
-        said(root, path, node.lineno, f"{node.name} has a kind in its name")
+        said(root, path, each.line, f"{each.name} has a kind in its name")
         for path in sources(root, PACKAGE)
-        for node in ast.walk(ast.parse(path.read_bytes()))
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef))
-        if KIND_IN_NAME.search(node.name) and node.name not in METHODS_OF_THE_INTERFACE
+        for each in facts_of(root, path).definitions
+        if KIND_IN_NAME.search(each.name) and each.name not in METHODS_OF_THE_INTERFACE
     ]
 
 
 def transport_breaches(root: Path) -> list[str]:
     """Find comparisons with the name or the scheme of a transport: the table of transports has what differs."""
-    breaches = []
-    for path in sources(root, PACKAGE):
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Compare):
-                compared = {str(each.value) for each in ast.walk(node) if isinstance(each, ast.Constant)}
-                words = sorted(compared & TRANSPORT_WORDS)
-                breaches += [said(root, path, node.lineno, f"comparison with {word!r}") for word in words]
-    return breaches
+    return [
+        said(root, path, line, f"comparison with {word!r}")
+        for path in sources(root, PACKAGE)
+        for line, constants in facts_of(root, path).compared
+        for word in sorted(constants & TRANSPORT_WORDS)
+    ]
 
 
 def docstring_breaches(root: Path) -> list[str]:
     """Find modules, classes and tests that do not say what they are."""
     breaches = []
     for path in sources(root, PACKAGE, "twisted", "test"):
-        tree = ast.parse(path.read_bytes())
-        if not ast.get_docstring(tree):
+        facts = facts_of(root, path)
+        if not facts.has_docstring:
             breaches.append(said(root, path, 1, "module without a docstring"))
-        for node in ast.walk(tree):
-            if not isinstance(node, (*FUNCTIONS, ast.ClassDef)) or ast.get_docstring(node):
-                continue
-            if isinstance(node, ast.ClassDef) or node.name.startswith("test_"):
-                breaches.append(said(root, path, node.lineno, f"{node.name} has no docstring"))
+        breaches += [
+            said(root, path, each.line, f"{each.name} has no docstring")
+            for each in facts.definitions
+            if not each.has_docstring and (each.is_class or each.name.startswith("test_"))
+        ]
     return breaches
 
 
