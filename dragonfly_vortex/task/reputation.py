@@ -272,17 +272,16 @@ class Reputation:
     def record_mismatch(self, expected: str, got: str) -> None:
         """
         Record that all pieces are there, and together they do not have the task's digest: from now on the download has
-        failed, unless another parent may have the piece at the end. A parent that has sent all of the task, and says
-        where it ends, has lied.
+        failed, unless another parent, perhaps a new one, may have the piece at the end. A parent that has sent all of
+        the task, and says where it ends, has lied.
 
         :param expected: the task's digest.
         :param got: the digest that they have.
         """
-        if self.is_end_doubtful:
+        layout, end, length = self._layout, self._numbers.end, self._pieces.content_length
+        if self.is_end_doubtful or end is None or length is None:  # parents may be added while the digest is computed
             self._numbers.is_end_refuted = True  # it is the end because a parent lacks it, and another may have it
             return
-        layout = self._layout
-        end, length = self._numbers.end or 0, self._pieces.content_length
         senders = sorted({layout.verified[number].parent for number in range(end)})
         self.mismatch = TaskDigestMismatch(self._task_id, self._reason(expected, got, length, end, senders))
         self.got = got
@@ -355,7 +354,7 @@ class Reputation:
         is_shorter = bool(ends) and 0 < _MUCH * min(ends) <= self._layout.prefix
         return parent.standing is Standing.LIED or is_shorter
 
-    def _reason(self, expected: str, got: str, length: int | None, end: int, senders: list[str]) -> str:
+    def _reason(self, expected: str, got: str, length: int, end: int, senders: list[str]) -> str:
         """What was expected of the whole and what came."""
         names = ", ".join(sender or "the storage" for sender in senders)
         reason = f"expected {expected}, got {got}, of {length} bytes in {end} pieces from {names}"

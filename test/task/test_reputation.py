@@ -331,6 +331,19 @@ class MismatchTests(PlanTestCase):
         self.assertIsInstance(failure, TaskDigestMismatch)
         self.assertIn(f"expected {DIGEST}, got {GOT}, of 15 bytes in 2 pieces from a", str(failure))
 
+    def test_end_unknown_again(self) -> None:
+        """A digest of pieces behind which a new parent may have another one says nothing about the task."""
+        self.begin("a", at_once=1)
+        self.give(self.ask())
+        self.give(self.ask())
+        self.fail_with(PieceNotFound, self.ask())
+        self.assertEqual(self.plan.numbers.end, 2)
+        self.plan.add_parent("b")
+        self.plan.reputation.record_mismatch(DIGEST, GOT)
+        self.assertIsNone(self.plan.failure())
+        request = self.ask()
+        self.assertEqual((request.parent, request.number), ("b", 2))
+
     def test_other_parents(self) -> None:
         """If it all came from one of several parents, that one has lied, and another may be right."""
         self.begin("a", "b", at_once=1)
