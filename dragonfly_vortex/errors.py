@@ -240,6 +240,10 @@ class CertificateRejected(ParentRefused):
     """One side has refused the other's certificate, so the parent is not asked again."""
 
 
+class OtherProtocol(ParentRefused):
+    """The parent's port speaks another protocol than its address says, so the parent is not asked again."""
+
+
 class PieceTruncated(ParentUnreachable):
     """The connection ended in the middle of the piece's content."""
 

@@ -70,7 +70,7 @@ class FamilyTests(SynchronousTestCase):
                     errors.InvalidPiece,
                 ),
             ),
-            (errors.ParentUnreachable, (errors.PieceTruncated, errors.CertificateRejected)),
+            (errors.ParentUnreachable, (errors.PieceTruncated, errors.CertificateRejected, errors.OtherProtocol)),
             (errors.InvalidPiece, (errors.ParentSpokeWrongly, errors.UnexpectedPiece, errors.DigestMismatch)),
             (errors.TaskError, (errors.TaskNotFound, errors.TaskDigestMismatch, errors.NoParentLeft)),
         ):

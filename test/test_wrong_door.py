@@ -25,11 +25,14 @@ from dragonfly_vortex.config import (
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.errors import PieceError
+from dragonfly_vortex.errors import OtherProtocol, ParentFailed, ParentSpokeWrongly, ParentUnreachable, PieceError
 from dragonfly_vortex.testing.pieces import TASK_ID
 from test.certificates import Authority, Issued
 
 PEER_REACTOR = cast(IPeerReactor, reactor)
+
+_FINAL = (OtherProtocol, ParentSpokeWrongly)
+"""After one of these a parent is not asked again."""
 
 
 class WrongDoorTests(TestCase):
@@ -55,8 +58,8 @@ class WrongDoorTests(TestCase):
             await deferLater(IReactorTime(reactor), 0.01)
         return cast(IPv4Address, service.address).port, cast(IPv4Address, service.grpc_address).port
 
-    async def reason(self, protocol: str, parent: str) -> str:
-        """Why a piece cannot be had from there."""
+    async def reason(self, protocol: str, parent: str, kinds: tuple[type[PieceError], ...] = _FINAL) -> str:
+        """Why a piece cannot be had from there: for a reason that lasts, if no other kinds of error are named."""
         downloader = DownloaderFactory(protocol, Config(), reactor=PEER_REACTOR).build()
         try:
             with self.assertRaises(PieceError) as raised:
@@ -64,6 +67,7 @@ class WrongDoorTests(TestCase):
         finally:
             await downloader.stop()
         self.assertEqual(raised.exception.parent, parent)
+        self.assertIsInstance(raised.exception, kinds)
         self.assertIs(status_of(raised.exception), ExitStatus.UNREACHABLE)
         return str(raised.exception.reason)
 
@@ -98,8 +102,10 @@ class WrongDoorTests(TestCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         vortex, grpc = await self.peer(Authority(directory).issue())
-        self.assertIn("expected TLS (tls://)", await self.reason("tcp", f"127.0.0.1:{vortex}"))
-        self.assertIn("does the other side want TLS (grpcs://)", await self.reason("grpc", f"grpc://127.0.0.1:{grpc}"))
+        over_tcp = await self.reason("tcp", f"127.0.0.1:{vortex}", (ParentFailed,))
+        self.assertIn("expected TLS (tls://)", over_tcp)
+        over_grpc = await self.reason("grpc", f"grpc://127.0.0.1:{grpc}", (ParentUnreachable,))
+        self.assertIn("does the other side want TLS (grpcs://)", over_grpc)
 
     async def test_tls_at_plain_ports(self) -> None:
         """A scheme with TLS at doors without."""

@@ -14,6 +14,7 @@ from dragonfly_vortex.errors import (
     NoPeerFound,
     NotStored,
     NoVortexPeer,
+    OtherProtocol,
     ParentFailed,
     ParentRefused,
     ParentSpokeWrongly,
@@ -64,6 +65,7 @@ _STATUSES: dict[type[VortexError], ExitStatus] = {
     InvalidPiece: ExitStatus.DIGEST_MISMATCH,
     PieceDamaged: ExitStatus.DIGEST_MISMATCH,
     CertificateRejected: ExitStatus.UNREACHABLE,
+    OtherProtocol: ExitStatus.UNREACHABLE,
     ParentRefused: ExitStatus.FAILED,  # it answers, and gives nothing
     ParentUnreachable: ExitStatus.UNREACHABLE,
     NoPeerFound: ExitStatus.UNREACHABLE,

@@ -22,8 +22,8 @@ from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.downloaders.by_kind import ByKind
 from dragonfly_vortex.downloaders.failover import Attempt, KnownParent, Way
 from dragonfly_vortex.errors import (
-    CertificateRejected,
     ParentFailed,
+    ParentRefused,
     ParentUnreachable,
     PieceError,
     PieceTimeout,
@@ -136,7 +136,7 @@ class AutoDownloader(ByKind):
         name = piece_id(request.task_id, request.number)
         unreachable = ParentUnreachable(parent.address, name, f"it offers no {self._labels()} port")
         ways = parent.in_order(self._clock.seconds())
-        is_rejected = True  # on every way that was tried
+        is_refused = True  # on every way that was tried
         for way in ways:
             attempt = Attempt(self._clock, way, request, None if way is ways[-1] else self._piece_timeout)
             try:
@@ -144,8 +144,8 @@ class AutoDownloader(ByKind):
             except ParentUnreachable as error:
                 self._failed(parent, attempt, error)
                 tried.append(f"over {way.name} at {way.address}: {error.reason}")
-                is_rejected = is_rejected and isinstance(error, CertificateRejected)
-                kind = CertificateRejected if is_rejected else ParentUnreachable
+                is_refused = is_refused and isinstance(error, ParentRefused)
+                kind = type(error) if is_refused else ParentUnreachable
                 unreachable = kind(parent.address, name, "; ".join(tried))
                 unreachable.__cause__ = error
             except PieceTimeout as error:

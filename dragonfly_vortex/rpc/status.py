@@ -18,6 +18,7 @@ from dragonfly_vortex.errors import (
     NoParentLeft,
     NoSourceKnown,
     NotStored,
+    OtherProtocol,
     ParentFailed,
     ParentUnreachable,
     PieceError,
@@ -115,6 +116,9 @@ _IN_WORDS = (
 _REFUSED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
 """What grpcio says, in part, when this side refuses the parent's certificate. The reverse it does not tell."""
 
+_OTHER_PROTOCOLS = ("WRONG_VERSION_NUMBER", "http1.x server", "Failed parsing HTTP/2")
+"""What grpcio says, in part, when the parent speaks another protocol."""
+
 _TOO_LONG = "Received message larger than max"
 """What grpcio says when a reply is longer than a channel allows."""
 
@@ -152,8 +156,10 @@ def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
     if status.code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LONG in status.text:
         return UnexpectedPiece(parent, piece_id, f"expected a shorter reply: {printable(status.text)}")
     reason = f"expected the piece, got status {status.code.name}: {printable(_in_words(status.text))}"
-    if status.text.startswith(_NOT_CONNECTED) and any(part in status.text for part in _REFUSED):
-        return CertificateRejected(parent, piece_id, reason)
+    if status.text.startswith(_NOT_CONNECTED):
+        for parts, refusal in ((_REFUSED, CertificateRejected), (_OTHER_PROTOCOLS, OtherProtocol)):
+            if any(part in status.text for part in parts):
+                return refusal(parent, piece_id, reason)
     kind = _ERROR_OF_STATUS.get(status.code)
     if kind is not None:
         return kind(parent, piece_id, reason)

@@ -18,13 +18,20 @@ from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRef
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
-from dragonfly_vortex.errors import SourceChanged, SourceError, SourceNotFound, SourceRefused, SourceUnavailable
+from dragonfly_vortex.errors import (
+    ParentUnreachable,
+    SourceChanged,
+    SourceError,
+    SourceNotFound,
+    SourceRefused,
+    SourceUnavailable,
+)
 from dragonfly_vortex.source.agent import ContentEncoded
 from dragonfly_vortex.source.connections import CONNECT_TIMEOUT
 from dragonfly_vortex.source.location import Header
 from dragonfly_vortex.source.proxies import ProxyRefused, ProxyUnreachable
 from dragonfly_vortex.transport.endpoints import AddressNotAllowed
-from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tls_failed
+from dragonfly_vortex.transport.tls_errors import kind_of, why_tls_failed
 
 __all__ = [
     "Range",
@@ -166,7 +173,7 @@ def failure_of(source: str, error: Exception) -> SourceError:
         return SourceChanged(source, f"expected the content as it is, got Content-Encoding {reason.encoding[:40]!r}")
     tls = why_tls_failed(reason)
     if tls is not None:
-        return (SourceRefused if is_certificate_refused(reason) else SourceUnavailable)(source, tls)
+        return (SourceUnavailable if kind_of(reason) is ParentUnreachable else SourceRefused)(source, tls)
     if isinstance(reason, AddressNotAllowed):
         return SourceRefused(source, "this host may not be asked")
     if isinstance(reason, ProxyRefused):

@@ -11,7 +11,9 @@ from __future__ import annotations
 import sys
 from typing import TypeGuard
 
-__all__ = ["is_certificate_refused", "why_tls_failed", "why_unusable"]
+from dragonfly_vortex.errors import CertificateRejected, OtherProtocol, ParentUnreachable
+
+__all__ = ["kind_of", "why_tls_failed", "why_unusable"]
 
 
 _FAILED: dict[str, str] = {
@@ -50,15 +52,25 @@ _REFUSALS = frozenset(
 """The alerts by which the other side refuses a certificate."""
 
 
-def is_certificate_refused(error: BaseException | None) -> bool:
+_OTHER_PROTOCOLS = frozenset(
+    ("wrong version number", "packet length too long", "http request", "unsupported protocol", "alert protocol version")
+)
+"""What OpenSSL says where the other side speaks no TLS, or no version of it that is spoken here."""
+
+
+def kind_of(error: BaseException | None) -> type[ParentUnreachable]:
     """
-    Whether a connection ended because one side refused the other's certificate: another attempt ends in the same way.
+    The kind of the error for a connection that has ended. Where one side refused the other's certificate, or the other
+    side speaks another protocol, another attempt ends in the same way.
 
     :param error: what it ended with.
     """
     if not _is_openssls(error):
-        return False
-    return hasattr(error, "refusal") or _without_version(why_unusable(error)) in _REFUSALS
+        return ParentUnreachable
+    reason = _without_version(why_unusable(error))
+    if hasattr(error, "refusal") or reason in _REFUSALS:
+        return CertificateRejected
+    return OtherProtocol if reason in _OTHER_PROTOCOLS else ParentUnreachable
 
 
 def why_tls_failed(error: BaseException | None) -> str | None:

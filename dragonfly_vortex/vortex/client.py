@@ -28,11 +28,11 @@ from zope.interface import implementer
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT
 from dragonfly_vortex.deferreds import Ending, FlatSemaphore, add_deadline
-from dragonfly_vortex.errors import CertificateRejected, LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
+from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 from dragonfly_vortex.transport.endpoints import connect_within
-from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tls_failed
+from dragonfly_vortex.transport.tls_errors import kind_of, why_tls_failed
 from dragonfly_vortex.vortex.client_protocol import ClientSettings, VortexClientFactory, VortexClientProtocol
 from dragonfly_vortex.wire import PieceRequest
 
@@ -180,9 +180,8 @@ class TCPClient:
         except CancelledError:
             raise
         except Exception as error:
-            reason = why_unreachable(error, self._connect_timeout)
-            kind = CertificateRejected if is_certificate_refused(error) else ParentUnreachable
-            raise kind(self.address, piece_id(request.task_id, request.number), reason) from error
+            reason, name = why_unreachable(error, self._connect_timeout), piece_id(request.task_id, request.number)
+            raise kind_of(error)(self.address, name, reason) from error
         protocol = cast(VortexClientProtocol, connection)  # an endpoint promises any protocol; the factory makes ours
         self._open[protocol] = None
         return protocol

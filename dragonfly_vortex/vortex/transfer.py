@@ -13,7 +13,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
 from dragonfly_vortex.errors import (
-    CertificateRejected,
     ParentFailed,
     ParentSpokeWrongly,
     ParentUnreachable,
@@ -29,7 +28,7 @@ from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.transport.splice import Splicer
-from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tls_failed
+from dragonfly_vortex.transport.tls_errors import kind_of, why_tls_failed
 from dragonfly_vortex.transport_table import TCP
 from dragonfly_vortex.wire import ContentFinished, ContentReceived, ErrorCode, ErrorReply, Event, PieceContent
 from dragonfly_vortex.wire.messages import printable
@@ -187,8 +186,7 @@ class Transfer:
         """Turn the end of the connection into an error of the piece."""
         failed, how = why_tls_failed(reason), "closed" if isinstance(reason, ConnectionDone) else "lost"
         if self.receiver is None:
-            kind = CertificateRejected if is_certificate_refused(reason) else ParentUnreachable
-            return kind(self._parent, self._piece_id, failed or f"{how} before a reply")
+            return kind_of(reason)(self._parent, self._piece_id, failed or f"{how} before a reply")
         return PieceTruncated(self._parent, self._piece_id, f"{failed or how} after {self.progress}")
 
     @property

@@ -20,6 +20,7 @@ from dragonfly_vortex.downloaders.failover import FIRST_WORDS, REST
 from dragonfly_vortex.errors import (
     CertificateRejected,
     DigestMismatch,
+    OtherProtocol,
     ParentFailed,
     ParentUnreachable,
     PieceLate,
@@ -173,11 +174,13 @@ class FallbackTests(_AutoTests):
         self.assertEqual(self.said, [line])
 
     def test_certificate_rejected(self) -> None:
-        """A parent is rejected where each way to it is; where another one may come back, it is only unreachable."""
+        """A parent is refused where each way to it is; where another one may come back, it is only unreachable."""
         for over_tcp, over_grpc, expected in (
             (CertificateRejected, CertificateRejected, CertificateRejected),
             (CertificateRejected, ParentUnreachable, ParentUnreachable),
             (ParentUnreachable, CertificateRejected, ParentUnreachable),
+            (OtherProtocol, OtherProtocol, OtherProtocol),
+            (OtherProtocol, ParentUnreachable, ParentUnreachable),
         ):
             downloading = self.ask()
             self.tcp.take().fail(over_tcp)

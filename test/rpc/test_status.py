@@ -10,6 +10,7 @@ from dragonfly_vortex.errors import (
     CertificateRejected,
     LocalProtocolError,
     NotStored,
+    OtherProtocol,
     ParentFailed,
     ParentUnreachable,
     PieceDamaged,
@@ -124,11 +125,13 @@ class ConnectionWordsTests(SynchronousTestCase):
             self.assertRegex(self.reason(said), f"not connected: .*{words}")
 
     def test_rejected(self) -> None:
-        """A parent's certificate that this side has rejected is not a parent that is away."""
+        """A parent whose certificate this side has rejected, or that speaks another protocol, is not away."""
         for said, kind in (
             ("Tls handshake failed: CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", CertificateRejected),
             ("UNAUTHENTICATED: Hostname Verification Check failed.", CertificateRejected),
-            ("Tls handshake failed: WRONG_VERSION_NUMBER", ParentUnreachable),
+            ("Tls handshake failed: WRONG_VERSION_NUMBER", OtherProtocol),
+            ("Failed parsing HTTP/2", OtherProtocol),
+            ("Trying to connect an http1.x server (HTTP status 400)", OtherProtocol),
             ("Socket closed", ParentUnreachable),
         ):
             text = f"failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.1:4000: {said}"

@@ -152,3 +152,13 @@ class TLSTests(SourceCase):
         error = await self.failure_of(self.source(origin.url()).stat())
         self.assertIsInstance(error, SourceRefused)
         self.assertIn("not signed by an authority", str(error))
+
+    async def test_none_spoken(self) -> None:
+        """A source that speaks no TLS is refused for good."""
+        talkers = Talkers(b"HTTP/1.1 400 Bad Request\r\n")
+        port = self.reactor.listenTCP(0, cast(Any, talkers), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"https://127.0.0.1:{cast(IPv4Address, port.getHost()).port}/f"
+        error = await self.failure_of(HTTPSource(locate(Origin(url=url)), self.agent()).stat())
+        self.assertIsInstance(error, SourceRefused)
+        self.assertIn("expected TLS, got something else", str(error))

@@ -18,7 +18,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from dragonfly_vortex.config import Config, DownloadConfig, TLSConfig, TLSIdentity
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.errors import CertificateRejected, ParentFailed, ParentUnreachable, PieceError
+from dragonfly_vortex.errors import CertificateRejected, OtherProtocol, ParentFailed, ParentUnreachable, PieceError
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.transport.read_pacing import LowWaterMark
 from dragonfly_vortex.transport.sinks import FileSink
@@ -292,7 +292,7 @@ class RefusedTests(TLSTestCase):
 
     async def test_plain_parent(self) -> None:
         """A child under TLS at a parent without."""
-        child, parent = await self.refused(None, self.downloader(), error=ParentUnreachable)
+        child, parent = await self.refused(None, self.downloader(), error=OtherProtocol)
         self.assertEqual(child, "TLS: expected TLS, got something else: the other side speaks none here")
         self.assertIn("expected a request without TLS on this port, got TLS", parent)
 
