@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Protocol
 
-__all__ = ["Hasher", "crc32_of", "digest_of_id", "new_hash", "parse_digest", "verify"]
+__all__ = ["Hasher", "crc32_of", "digest_of_id", "hash_of", "new_hash", "parse_digest", "verify"]
 
 _VALUE = {"crc32": r"[0-9]{1,10}", "sha256": r"[0-9a-f]{64}", "sha512": r"[0-9a-f]{128}"}
 """What a digest's value looks like, by algorithm."""
@@ -73,6 +73,19 @@ def new_hash(algorithm: str) -> Hasher:
     """
     _check_algorithm(algorithm)
     return _Crc32() if algorithm == "crc32" else _Sha(algorithm)
+
+
+def hash_of(digest: str) -> Hasher:
+    """
+    A new digest, of no bytes yet, to be compared with a piece's.
+
+    :param digest: what a parent says that the piece has.
+    :raises ValueError: it is no digest, see :func:`parse_digest`.
+    """
+    value = digest[6:]
+    if digest[:6] == "crc32:" and value.isdecimal() and value.isascii() and len(value) <= 10:
+        return _Crc32()  # what nearly all pieces have, without a regular expression
+    return new_hash(parse_digest(digest)[0])
 
 
 def parse_digest(text: str) -> tuple[str, str]:

@@ -9,9 +9,9 @@ import errno
 import os
 import sys
 
-from dragonfly_vortex.system_calls import is_refused, read_at
+from dragonfly_vortex.system_calls import is_refused
 
-__all__ = ["read_exactly", "shared_memory", "write_all"]
+__all__ = ["read_at", "read_exactly", "shared_memory", "write_all"]
 
 
 def read_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:
@@ -28,6 +28,29 @@ def read_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:
         if not length:
             raise OSError(errno.EIO, f"expected {len(buffer)} bytes at {offset}, got {done}")
         done += length
+
+
+def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """
+    Read from a place in a file into memory that is there.
+
+    That is ``os.preadv``; but Python calls preadv2(2) for it, which filters that are older than this call refuse. Then
+    it is pread(2), and a copy.
+
+    :param buffer: as many bytes are asked for.
+    :param offset: in the file, in bytes.
+    :returns: how many bytes were read; 0 at the end of the file.
+    :raises OSError: the file cannot be read.
+    """
+    if hasattr(os, "preadv"):
+        try:
+            return os.preadv(descriptor, [buffer], offset)
+        except OSError as error:
+            if not is_refused(error):
+                raise
+    data = os.pread(descriptor, len(buffer), offset)
+    buffer[: len(data)] = data
+    return len(data)
 
 
 def write_all(descriptor: int, data: bytes | memoryview, offset: int | None = None) -> None:

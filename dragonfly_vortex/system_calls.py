@@ -12,7 +12,7 @@ import functools
 import os
 from collections.abc import Callable
 
-__all__ = ["SystemCall", "fallocate", "is_refused", "read_at", "reason_of", "sync_file_range"]
+__all__ = ["SystemCall", "fallocate", "is_refused", "reason_of", "sync_file_range"]
 
 SystemCall = Callable[[int, int, int, int], None]
 """Takes four numbers, of which the first is a descriptor; raises OSError."""
@@ -31,29 +31,6 @@ def is_refused(error: OSError, *others: int) -> bool:
     :param others: further error numbers that mean so for this call, like EINVAL for sendfile(2).
     """
     return error.errno in _REFUSALS or error.errno in others
-
-
-def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
-    """
-    Read from a place in a file into memory that is there.
-
-    That is ``os.preadv``; but Python calls preadv2(2) for it, which filters that are older than this call refuse. Then
-    it is pread(2), and a copy.
-
-    :param buffer: as many bytes are asked for.
-    :param offset: in the file, in bytes.
-    :returns: how many bytes were read; 0 at the end of the file.
-    :raises OSError: the file cannot be read.
-    """
-    if hasattr(os, "preadv"):
-        try:
-            return os.preadv(descriptor, [buffer], offset)
-        except OSError as error:
-            if not is_refused(error):
-                raise
-    data = os.pread(descriptor, len(buffer), offset)
-    buffer[: len(data)] = data
-    return len(data)
 
 
 @functools.cache

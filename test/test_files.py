@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.files import read_exactly, shared_memory, write_all
+from dragonfly_vortex.files import read_at, read_exactly, shared_memory, write_all
 
 
 class FilesTests(SynchronousTestCase):
@@ -110,3 +110,42 @@ class SharedMemoryTests(SynchronousTestCase):
         self.patch(tempfile, "tempdir", str(place))
         self.assert_shared()
         self.assertEqual(list(place.iterdir()), [])
+
+
+class ReadAtTests(SynchronousTestCase):
+    """Reading from a place in a file into memory."""
+
+    def setUp(self) -> None:
+        path = Path(self.mktemp())
+        path.write_bytes(b"abcdef")
+        self.descriptor = os.open(path, os.O_RDONLY)
+        self.addCleanup(os.close, self.descriptor)
+
+    def assert_reads(self) -> None:
+        """Assert that bytes are put where they belong, and that the file has an end."""
+        buffer = bytearray(4)
+        self.assertEqual((read_at(self.descriptor, memoryview(buffer)[:3], 1), buffer), (3, b"bcd\0"))
+        self.assertEqual((read_at(self.descriptor, memoryview(buffer), 4), buffer[:2]), (2, b"ef"))
+        self.assertEqual(read_at(self.descriptor, memoryview(buffer), 6), 0)
+
+    def test_read(self) -> None:
+        """It is read in one call."""
+        self.assert_reads()
+
+    def test_refused(self) -> None:
+        """It is read by another call where the first one is refused; other errors are raised."""
+        numbers = [errno.EPERM] * 3
+
+        def fail(*_: object) -> int:
+            raise OSError(numbers.pop(0) if numbers else errno.EIO, "")
+
+        self.patch(os, "preadv", fail)
+        self.assert_reads()
+        self.assertRaises(OSError, read_at, self.descriptor, memoryview(bytearray(1)), 0)
+
+    def test_absent(self) -> None:
+        """It is read by another call on a platform without the first one."""
+        preadv = os.preadv
+        del os.preadv
+        self.addCleanup(setattr, os, "preadv", preadv)
+        self.assert_reads()

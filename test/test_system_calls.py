@@ -6,14 +6,13 @@ import ctypes
 import errno
 import os
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex import system_calls
-from dragonfly_vortex.system_calls import is_refused, read_at
+from dragonfly_vortex.system_calls import is_refused
 
 
 class SystemCallTests(SynchronousTestCase):
@@ -76,42 +75,3 @@ class IsRefusedTests(SynchronousTestCase):
         self.assertFalse(is_refused(OSError(errno.EIO, "")))
         self.assertFalse(is_refused(OSError(errno.EINVAL, "")))
         self.assertTrue(is_refused(OSError(errno.EINVAL, ""), errno.ESPIPE, errno.EINVAL))
-
-
-class ReadAtTests(SynchronousTestCase):
-    """Reading from a place in a file into memory."""
-
-    def setUp(self) -> None:
-        path = Path(self.mktemp())
-        path.write_bytes(b"abcdef")
-        self.descriptor = os.open(path, os.O_RDONLY)
-        self.addCleanup(os.close, self.descriptor)
-
-    def assert_reads(self) -> None:
-        """Assert that bytes are put where they belong, and that the file has an end."""
-        buffer = bytearray(4)
-        self.assertEqual((read_at(self.descriptor, memoryview(buffer)[:3], 1), buffer), (3, b"bcd\0"))
-        self.assertEqual((read_at(self.descriptor, memoryview(buffer), 4), buffer[:2]), (2, b"ef"))
-        self.assertEqual(read_at(self.descriptor, memoryview(buffer), 6), 0)
-
-    def test_read(self) -> None:
-        """It is read in one call."""
-        self.assert_reads()
-
-    def test_refused(self) -> None:
-        """It is read by another call where the first one is refused; other errors are raised."""
-        numbers = [errno.EPERM] * 3
-
-        def fail(*_: object) -> int:
-            raise OSError(numbers.pop(0) if numbers else errno.EIO, "")
-
-        self.patch(os, "preadv", fail)
-        self.assert_reads()
-        self.assertRaises(OSError, read_at, self.descriptor, memoryview(bytearray(1)), 0)
-
-    def test_absent(self) -> None:
-        """It is read by another call on a platform without the first one."""
-        preadv = os.preadv
-        del os.preadv
-        self.addCleanup(setattr, os, "preadv", preadv)
-        self.assert_reads()

@@ -223,7 +223,7 @@ class GRPCClient:
             raise UnexpectedPiece(self.address, name, reason)
         receiver = PieceReceiver(
             self.address,
-            name,
+            request.task_id,
             metadata,
             MemorySink() if request.sink is None else request.sink,
             allow_empty_digest=self._settings.allow_empty_digest or request.is_whole_verified,

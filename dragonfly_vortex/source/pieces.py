@@ -216,8 +216,8 @@ class SourcePieces:
             created_at=int(time.time()),
         )
         sink = MemorySink() if request.sink is None else request.sink
-        name = self._piece_id(request)
-        return PieceReceiver(self._source.name, name, metadata, sink, splicer=self._splicer, is_source=True)
+        name, task_id = self._source.name, request.task_id
+        return PieceReceiver(name, task_id, metadata, sink, splicer=self._splicer, is_source=True)
 
     def _no_answer(self, _: object, timeout: float) -> Failure:
         reason = f"expected an answer within {round(timeout, 3):g} s, got none"

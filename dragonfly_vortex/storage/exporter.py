@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from dragonfly_vortex.errors import NotStored, OutputError, OutputExists, PieceDamaged, TaskDigestMismatch
-from dragonfly_vortex.files import write_all
+from dragonfly_vortex.files import read_at, write_all
 from dragonfly_vortex.geometry import Progress, piece_count
 from dragonfly_vortex.model import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target, hidden_path
@@ -28,7 +28,6 @@ from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.directories import sync_directory
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.verifier import Damage, WholeHash, checked_blocks, mark_if_damaged
-from dragonfly_vortex.system_calls import read_at
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Exported", "Way", "export_task"]

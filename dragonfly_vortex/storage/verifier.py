@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 from dragonfly_vortex.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.errors import NotStored, StorageFailure
+from dragonfly_vortex.files import read_at
 from dragonfly_vortex.geometry import BLOCK_LENGTH, Progress, piece_count
 from dragonfly_vortex.model import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
@@ -25,7 +26,6 @@ from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.tables import SOUND
-from dragonfly_vortex.system_calls import read_at
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [

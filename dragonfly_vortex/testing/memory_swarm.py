@@ -198,7 +198,7 @@ class MemoryDownloader(ByKind):
         if fault is Fault.WRONG_BYTE and content:
             content = bytes([content[0] ^ 1]) + content[1:]
         sink: IPieceSink = request.sink or MemorySink()
-        receiver = PieceReceiver(addr, name, metadata, sink, allow_empty_digest=request.is_whole_verified)
+        receiver = PieceReceiver(addr, request.task_id, metadata, sink, allow_empty_digest=request.is_whole_verified)
         receiver.begin()
         try:
             step = max(1, -(-len(content) // _STEPS))

@@ -16,7 +16,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dragonfly_vortex.transport.serving_order import ServingOrder, Turn
 
-__all__ = ["TokenBucket", "UploadLimiter"]
+__all__ = ["OUT_OF_REACH", "TokenBucket", "UploadLimiter"]
+
+OUT_OF_REACH = 20_000_000_000
+"""Bytes per second that no process receives, because copying them takes longer: from here on a limit is none."""
 
 _STEPS_PER_SECOND = 100
 

@@ -10,7 +10,7 @@ import socket
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import OUT_OF_REACH, TokenBucket
 
 __all__ = ["LOW_WATER", "READ_SIZE", "LowWaterMark", "Pace"]
 
@@ -85,7 +85,7 @@ class Pace:
     :param transport: is paused while the connection rests.
     :param sock: a plain socket, which is read when enough bytes have arrived; None: the transport reads at once.
     :param clock: for the rests.
-    :param limiter: what all content is spent from; None for no limit.
+    :param limiter: what all content is spent from; None, or one out of reach, for no limit.
     :param low_water: bytes that must have arrived before the socket is read again in the middle of a piece.
     """
 
@@ -100,7 +100,7 @@ class Pace:
     ) -> None:
         self._transport = transport
         self._clock = clock
-        self._limiter = limiter
+        self._limiter = limiter if limiter is not None and limiter.rate < OUT_OF_REACH else None
         self._mark = LowWaterMark(sock) if sock is not None else None
         self._low_water = self.at_once(low_water)
         self.turn = self.at_once(_TURN)
@@ -122,7 +122,9 @@ class Pace:
 
         :param length: bytes that have arrived.
         """
-        seconds = self._limiter.spend(length) if self._limiter is not None else 0.0
+        if self._limiter is None:
+            return
+        seconds = self._limiter.spend(length)
         if seconds > 0 and self.rest is None:
             self.rested += seconds
             self.rests_until = self._clock.seconds() + seconds

@@ -31,8 +31,9 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.errors import PieceDamaged, PoolClosed, StorageFailure
+from dragonfly_vortex.files import read_at
 from dragonfly_vortex.model import FileRange
-from dragonfly_vortex.system_calls import is_refused, read_at
+from dragonfly_vortex.system_calls import is_refused
 from dragonfly_vortex.threads import STOP_TIMEOUT, DaemonThreadPool, run_in_pool
 
 __all__ = ["Pages", "ReadAhead", "read_resident"]

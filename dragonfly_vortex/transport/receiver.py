@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 
-from dragonfly_vortex.digest import Hasher, new_hash, parse_digest, verify
+from dragonfly_vortex.digest import Hasher, hash_of, new_hash, verify
 from dragonfly_vortex.errors import DigestMismatch, PieceRefused, SinkFailed, UnexpectedPiece
 from dragonfly_vortex.interfaces import IFileSink, IPieceSink
+from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.wire import PieceMetadata
@@ -35,7 +36,7 @@ class PieceReceiver:
     methods raises.
 
     :param parent: the parent's address, for messages.
-    :param piece_id: the piece's name, for messages.
+    :param task_id: the task, for messages.
     :param metadata: what the parent says about the piece.
     :param sink: where the bytes go.
     :param allow_empty_digest: take a piece whose parent names no digest, as the reference does; nothing verifies its
@@ -49,7 +50,7 @@ class PieceReceiver:
     def __init__(
         self,
         parent: str,
-        piece_id: str,
+        task_id: str,
         metadata: PieceMetadata,
         sink: IPieceSink,
         *,
@@ -61,7 +62,7 @@ class PieceReceiver:
         self.received = 0
         self._is_source = is_source
         self._parent = parent
-        self._piece_id = piece_id
+        self._task_id = task_id
         self._sink = sink
         self._file_sink: IFileSink | None = IFileSink(sink, None)
         self._splicer = splicer
@@ -184,10 +185,14 @@ class PieceReceiver:
             )
             return None
         try:
-            algorithm, _ = parse_digest(self.metadata.digest)
+            return hash_of(self.metadata.digest)
         except ValueError as error:
             raise self._mismatch(str(error)[:_MAX_TEXT]) from error
-        return new_hash(algorithm)
+
+    @property
+    def _piece_id(self) -> str:
+        """The piece's name, for messages."""
+        return piece_id(self._task_id, self.metadata.number)
 
     def _mismatch(self, reason: str) -> DigestMismatch:
         return DigestMismatch(self._parent, self._piece_id, reason)

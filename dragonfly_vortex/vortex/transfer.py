@@ -125,7 +125,7 @@ class Transfer:
             )
         self.receiver = PieceReceiver(
             self._parent,
-            self._piece_id,
+            request.task_id,
             metadata,
             MemorySink() if request.sink is None else request.sink,
             allow_empty_digest=self._allow_empty_digest or request.is_whole_verified,

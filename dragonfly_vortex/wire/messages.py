@@ -17,6 +17,7 @@ from dragonfly_vortex.wire.metadata import (
     MIN_METADATA_LENGTH,
     PieceMetadata,
     decode_metadata,
+    decode_metadata_length,
     decode_text,
     encode_metadata,
     encode_text,
@@ -24,6 +25,7 @@ from dragonfly_vortex.wire.metadata import (
 from dragonfly_vortex.wire.tags import (
     CLOSE_TAG,
     ERROR_TAG,
+    HEADER,
     HEADER_LENGTH,
     KIND_OF_CONTENT,
     KIND_OF_REQUEST,
@@ -42,13 +44,10 @@ __all__ = [
     "Reserved",
     "Vortex",
     "check_value_length",
-    "decode_header",
-    "decode_metadata_length",
     "decode_value",
     "printable",
 ]
 
-_HEADER = struct.Struct("!BBI")
 _LENGTH = struct.Struct("!I")
 _MAX_LENGTH = 0xFFFF_FFFF
 
@@ -76,7 +75,7 @@ class Vortex(Struct, frozen=True, kw_only=True):
         """
         if len(data) < HEADER_LENGTH:
             raise RemoteProtocolError(f"expected at least {HEADER_LENGTH} bytes for a header, got {len(data)}")
-        packet_id, tag, length = decode_header(data)
+        packet_id, tag, length = HEADER.unpack_from(data)
         check_value_length(tag, length)
         if len(data) - HEADER_LENGTH != length:
             raise RemoteProtocolError(
@@ -93,7 +92,7 @@ class Vortex(Struct, frozen=True, kw_only=True):
         value = self._value()
         check_value_length(self.tag, len(value), LocalProtocolError)
         try:
-            return _HEADER.pack(self.packet_id, self.tag, len(value)) + value
+            return HEADER.pack(self.packet_id, self.tag, len(value)) + value
         except struct.error as error:
             raise LocalProtocolError(f"expected a packet ID from 0 to 255 and a length below 4 GiB: {error}") from error
 
@@ -233,16 +232,6 @@ class Reserved(Vortex, frozen=True, kw_only=True):
         return self.value
 
 
-def decode_header(data: bytes) -> tuple[int, int, int]:
-    """
-    Packet ID, tag and the value's length from a packet's first bytes.
-
-    :param data: at least :data:`~dragonfly_vortex.wire.tags.HEADER_LENGTH` bytes.
-    """
-    packet_id, tag, length = _HEADER.unpack_from(data)
-    return packet_id, tag, length
-
-
 def check_value_length(
     tag: int, length: int, error: type[LocalProtocolError | RemoteProtocolError] = RemoteProtocolError
 ) -> None:
@@ -256,21 +245,6 @@ def check_value_length(
     if not least <= length <= most:
         wanted = f"{least}" if least == most else f"{least} to {most}"
         raise error(f"expected a value of {wanted} bytes for tag {tag}, got {length}")
-
-
-def decode_metadata_length(data: bytes, value_length: int) -> int:
-    """
-    The metadata's length, from the first bytes of a content packet's value.
-
-    :param data: at least 4 bytes: the start of the value.
-    :param value_length: the value's length in bytes, as the header says.
-    :raises RemoteProtocolError: metadata of that length do not fit the value or the limit.
-    """
-    (length,) = _LENGTH.unpack_from(data)
-    most = min(MAX_VALUE_LENGTH, value_length - _LENGTH.size)
-    if not MIN_METADATA_LENGTH <= length <= most:
-        raise RemoteProtocolError(f"expected metadata of {MIN_METADATA_LENGTH} to {most} bytes, got {length}")
-    return int(length)
 
 
 def decode_value(packet_id: int, tag: int, value: bytes) -> Vortex:

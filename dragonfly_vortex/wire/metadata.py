@@ -16,19 +16,24 @@ from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 from dragonfly_vortex.wire.tags import MAX_VALUE_LENGTH, TrafficType
 
 __all__ = [
+    "METADATA_LENGTH_SIZE",
     "MIN_METADATA_LENGTH",
     "PieceMetadata",
     "decode_metadata",
+    "decode_metadata_length",
     "decode_text",
     "encode_metadata",
     "encode_text",
 ]
 
 _HEAD = struct.Struct("!IQQI")  # number, offset, length, the digest's length
-_PARENT_ID_LENGTH = struct.Struct("!I")
+_LENGTH = struct.Struct("!I")
 _TAIL = struct.Struct("!BQq")  # traffic type, cost, created_at
 
-MIN_METADATA_LENGTH = _HEAD.size + _PARENT_ID_LENGTH.size + _TAIL.size
+METADATA_LENGTH_SIZE = _LENGTH.size
+"""Bytes in front of metadata that say how long they are."""
+
+MIN_METADATA_LENGTH = _HEAD.size + _LENGTH.size + _TAIL.size
 """Bytes of metadata whose two texts are empty."""
 
 EARLIEST_CREATED_AT = -8_334_601_228_800
@@ -80,7 +85,7 @@ def encode_metadata(metadata: PieceMetadata) -> bytes:
         encoded = (
             _HEAD.pack(metadata.number, metadata.offset, metadata.length, len(digest))
             + digest
-            + _PARENT_ID_LENGTH.pack(len(parent_id))
+            + _LENGTH.pack(len(parent_id))
             + parent_id
             + _TAIL.pack(metadata.traffic_type, metadata.cost, metadata.created_at)
             + metadata.extra
@@ -90,6 +95,21 @@ def encode_metadata(metadata: PieceMetadata) -> bytes:
     if len(encoded) > MAX_VALUE_LENGTH:
         raise LocalProtocolError(f"expected at most {MAX_VALUE_LENGTH} bytes of metadata, got {len(encoded)}")
     return encoded
+
+
+def decode_metadata_length(data: bytes, value_length: int) -> int:
+    """
+    The metadata's length, from the first bytes of a content packet's value.
+
+    :param data: at least 4 bytes: the start of the value.
+    :param value_length: the value's length in bytes, as the header says.
+    :raises RemoteProtocolError: metadata of that length do not fit the value or the limit.
+    """
+    (length,) = _LENGTH.unpack_from(data)
+    most = min(MAX_VALUE_LENGTH, value_length - METADATA_LENGTH_SIZE)
+    if not MIN_METADATA_LENGTH <= length <= most:
+        raise RemoteProtocolError(f"expected metadata of {MIN_METADATA_LENGTH} to {most} bytes, got {length}")
+    return int(length)
 
 
 def decode_metadata(data: bytes) -> PieceMetadata:
@@ -104,12 +124,12 @@ def decode_metadata(data: bytes) -> PieceMetadata:
     number, offset, length, digest_length = _HEAD.unpack_from(data)
     at = _HEAD.size
     digest, at = _take_text(data, at, digest_length, "digest")
-    if len(data) < at + _PARENT_ID_LENGTH.size:
+    if len(data) < at + _LENGTH.size:
         raise RemoteProtocolError(
             f"expected a parent ID's length at byte {at} of the metadata, got {len(data)} bytes in all"
         )
-    (parent_id_length,) = _PARENT_ID_LENGTH.unpack_from(data, at)
-    parent_id, at = _take_text(data, at + _PARENT_ID_LENGTH.size, parent_id_length, "parent ID")
+    (parent_id_length,) = _LENGTH.unpack_from(data, at)
+    parent_id, at = _take_text(data, at + _LENGTH.size, parent_id_length, "parent ID")
     if len(data) < at + _TAIL.size:
         raise RemoteProtocolError(f"expected {_TAIL.size} bytes behind the parent ID, got {len(data) - at}")
     traffic_type, cost, created_at = _TAIL.unpack_from(data, at)

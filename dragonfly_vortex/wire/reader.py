@@ -16,16 +16,19 @@ from dragonfly_vortex.wire.messages import (
     PieceContent,
     Vortex,
     check_value_length,
-    decode_header,
-    decode_metadata_length,
     decode_value,
 )
-from dragonfly_vortex.wire.metadata import decode_metadata
-from dragonfly_vortex.wire.tags import HEADER_LENGTH, KIND_OF_CONTENT
+from dragonfly_vortex.wire.metadata import (
+    METADATA_LENGTH_SIZE,
+    MIN_METADATA_LENGTH,
+    decode_metadata,
+    decode_metadata_length,
+)
+from dragonfly_vortex.wire.tags import HEADER, HEADER_LENGTH, KIND_OF_CONTENT
 
 __all__ = ["ContentFinished", "ContentReceived", "Event", "PacketReader", "ReceiveBuffer"]
 
-_METADATA_LENGTH_SIZE = 4
+_LEAST_CONTENT = METADATA_LENGTH_SIZE + MIN_METADATA_LENGTH
 
 
 class ContentReceived(Struct, frozen=True):
@@ -209,11 +212,11 @@ class PacketReader:
         header = self._buffer.take(HEADER_LENGTH)
         if header is None:
             return None
-        self._packet_id, self._tag, self._length = decode_header(header)
-        check_value_length(self._tag, self._length)
-        if self._tag in KIND_OF_CONTENT:
+        self._packet_id, self._tag, self._length = HEADER.unpack(header)
+        if self._tag in KIND_OF_CONTENT and self._length >= _LEAST_CONTENT:  # which may be as long as it can say
             self._read = PacketReader._read_metadata_length
-            return None
+            return self._read_metadata_length()
+        check_value_length(self._tag, self._length)
         self._read = PacketReader._read_value
         return self._read_value()  # which has arrived, almost always
 
@@ -225,19 +228,19 @@ class PacketReader:
         return decode_value(self._packet_id, self._tag, value)
 
     def _read_metadata_length(self) -> Event | None:
-        data = self._buffer.take(_METADATA_LENGTH_SIZE)
+        data = self._buffer.take(METADATA_LENGTH_SIZE)
         if data is None:
             return None
         self._metadata_length = decode_metadata_length(data, self._length)
         self._read = PacketReader._read_metadata
-        return None
+        return self._read_metadata()
 
     def _read_metadata(self) -> Event | None:
         data = self._buffer.take(self._metadata_length)
         if data is None:
             return None
         metadata = decode_metadata(data)
-        inside = self._length - _METADATA_LENGTH_SIZE - self._metadata_length
+        inside = self._length - METADATA_LENGTH_SIZE - self._metadata_length
         if inside not in (0, metadata.length):
             raise RemoteProtocolError(
                 f"expected no content in the packet or all {metadata.length} bytes of the piece, got {inside}"

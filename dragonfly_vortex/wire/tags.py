@@ -7,10 +7,12 @@ A kind of piece is data: a row of :class:`PieceKind`. What differs between kinds
 from __future__ import annotations
 
 import enum
+import struct
 
 __all__ = [
     "CLOSE_TAG",
     "ERROR_TAG",
+    "HEADER",
     "HEADER_LENGTH",
     "KIND_OF_CONTENT",
     "KIND_OF_REQUEST",
@@ -22,8 +24,11 @@ __all__ = [
     "TrafficType",
 ]
 
-HEADER_LENGTH = 6
-"""Bytes of a packet's header: packet id (1), tag (1), length of the value (4, big-endian)."""
+HEADER = struct.Struct("!BBI")
+"""A packet's header: packet ID, tag, bytes of the value."""
+
+HEADER_LENGTH = HEADER.size
+"""Bytes of a packet's header."""
 
 TASK_ID_LENGTH = 64
 """Bytes of a task ID in a request. A task whose ID is of another length cannot be asked for over Vortex."""

@@ -69,7 +69,7 @@ class PieceReceiverTests(SynchronousTestCase):
         self, sink: RecordingSink, metadata: PieceMetadata = PIECE.metadata, *, allow_empty_digest: bool = False
     ) -> PieceReceiver:
         """A receiver for the sample piece."""
-        return PieceReceiver(PARENT, PIECE.piece_id, metadata, sink, allow_empty_digest=allow_empty_digest)
+        return PieceReceiver(PARENT, PIECE.task_id, metadata, sink, allow_empty_digest=allow_empty_digest)
 
     def assert_ends(
         self, sink: RecordingSink, calls: list[str], error: type[VortexError], content: bytes = PIECE.content
@@ -225,7 +225,7 @@ class TakingTests(SynchronousTestCase):
         self, sink: IPieceSink, *, splicer: Splicer | None = None, metadata: PieceMetadata = PIECE.metadata
     ) -> PieceReceiver:
         """A receiver that has begun."""
-        receiver = PieceReceiver(PARENT, PIECE.piece_id, metadata, sink, allow_empty_digest=True, splicer=splicer)
+        receiver = PieceReceiver(PARENT, PIECE.task_id, metadata, sink, allow_empty_digest=True, splicer=splicer)
         receiver.begin()
         return receiver
 

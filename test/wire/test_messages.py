@@ -21,7 +21,8 @@ from dragonfly_vortex.wire import (
     TrafficType,
     Vortex,
 )
-from dragonfly_vortex.wire.messages import check_value_length, decode_metadata_length, printable
+from dragonfly_vortex.wire.messages import check_value_length, printable
+from dragonfly_vortex.wire.metadata import decode_metadata_length
 
 TASK_ID = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
 MEBIBYTE = 1024 * 1024
