@@ -102,8 +102,8 @@ class Commits:
 
     def drop_what_is_forgotten(self) -> None:
         """Have the pieces dropped that the plan has forgotten."""
-        dropped = self._plan.pieces.take_dropped()
-        if dropped:
+        if self._plan.pieces.dropped:
+            dropped = self._plan.pieces.take_dropped()
             self._reporter.drop(dropped)
             self._finish(self._drops, self._target.drop(dropped))
 

@@ -134,6 +134,8 @@ class Allocation:
 
     def __init__(self, descriptor: int, in_thread: InThread, task_id: str = "") -> None:
         self.task_id = task_id
+        self.enough_until = WORTH_A_THREAD // 2 - 1
+        """Up to where :meth:`reach` has nothing to do, in bytes from the file's start."""
         self._descriptor = descriptor
         self._in_thread = in_thread
         self._reached = 0
@@ -156,7 +158,8 @@ class Allocation:
 
     def skip(self, end: int) -> None:
         """Record that there is room up to an offset, without allocating it."""
-        self._allocated = max(self._allocated, end)
+        if end > self._allocated:
+            self._allocated = self.enough_until = end
 
     def stop(self) -> Deferred[None]:
         """Make no more room. Fires when no thread is at work, which is soon."""
@@ -185,6 +188,7 @@ class Allocation:
                 self._log.failure("Room on the disk cannot be allocated", result)
             return
         self._allocated = end
+        self.enough_until = max(min((end + WORTH_A_THREAD) // 2, _AHEAD), end - _AHEAD // 2) - 1  # as in _run()
         self._run()
 
 

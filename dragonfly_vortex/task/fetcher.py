@@ -313,7 +313,7 @@ class Fetcher:
     def _record_in_plan(self, answer: Answer) -> None:
         """Record the outcome of a request in the plan."""
         request, result = answer.request, answer.result
-        if not self.plan.numbers.is_under_way(request):
+        if request not in self.plan.numbers.under_way.get(request.number, ()):
             return  # it was given up with the plan before this one
         if answer.is_given_up:
             self.plan.record_cancelled(request, answer.received)
@@ -324,7 +324,8 @@ class Fetcher:
         elif isinstance(result, DownloadPieceResponse):
             self.plan.numbers.is_cautious |= not result.repeats_id
             self.plan.record_verified(request, result.metadata, result.waited)
-            self._allocation.reach(result.metadata.offset + result.metadata.length, self.plan.pieces.content_length)
+            if (end := result.metadata.offset + result.metadata.length) > self._allocation.enough_until:
+                self._allocation.reach(end, self.plan.pieces.content_length)
         elif isinstance(result, Claim):
             self.plan.record_busy(request, result.owner)
             if result.piece is None:

@@ -105,19 +105,15 @@ class Layout:
         """How many pieces from the first one on are verified without a gap."""
         self.short: int | None = None
         """The verified piece that is shorter than the others, which makes it the last."""
-        self._piece_length: int | None = None
+        self.piece_length: int | None = None
+        """Bytes of each piece but the last; None while that is unknown. :meth:`set_piece_length` changes it."""
         self._parents = parents
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
-    @property
-    def piece_length(self) -> int | None:
-        """Bytes of each piece but the last; None while that is unknown."""
-        return self._piece_length
-
-    @piece_length.setter
-    def piece_length(self, length: int | None) -> None:
-        self._piece_length = length
+    def set_piece_length(self, length: int | None) -> None:
+        """Set the piece length. None where it is not known any more."""
+        self.piece_length = length
         self.hear_told()
 
     def hear_told(self) -> None:
@@ -125,11 +121,11 @@ class Layout:
         Take over what parents say of the length of the whole. To be called when one has said something, or is believed
         no more or again: the result is asked for many times for each piece.
         """
-        most = (self._piece_length or MAX_PIECE_LENGTH) * MAX_PIECE_COUNT
+        most = (self.piece_length or MAX_PIECE_LENGTH) * MAX_PIECE_COUNT
         told = (parent.told_content_length for parent in self._honest())
         self.told_length = next((each for each in told if each is not None and each <= most), None)
-        is_known = self.told_length is not None and self._piece_length is not None
-        self.told_count = _count(self.told_length or 0, self._piece_length or 0) if is_known else None
+        is_known = self.told_length is not None and self.piece_length is not None
+        self.told_count = _count(self.told_length or 0, self.piece_length or 0) if is_known else None
 
     @property
     def content_length(self) -> int | None:
@@ -172,6 +168,21 @@ class Layout:
         return {parent.address for parent in self._honest() if parent.told_content_length == told is not None}
 
     # -- what contradicts it -------------------------------------------------------------------------------------------
+
+    def is_whole_piece(self, number: int, metadata: PieceMetadata) -> bool:
+        """
+        Whether metadata are those of a whole piece with the requested number, and certainly contradict nothing: so it
+        is for nearly all pieces. For others :meth:`contradictions` tells.
+        """
+        length = self.piece_length
+        return (
+            length is not None
+            and metadata.number == number
+            and metadata.length == length
+            and metadata.offset == number * length
+            and (self.short is None or number <= self.short)
+            and (self.told_length is None or (number + 1) * length <= self.told_length)
+        )
 
     def contradictions(self, number: int, metadata: PieceMetadata) -> Iterator[Contradiction]:
         """Find the facts that the metadata of the piece with the requested number contradict."""
@@ -239,12 +250,13 @@ class Layout:
     def add(self, number: int, piece: VerifiedPiece) -> None:
         """Add a verified piece. The first one makes the piece length known, a shorter one the end."""
         if self.piece_length is None:
-            self.piece_length = piece.length
-        if piece.length < self.piece_length or not piece.length:
+            self.set_piece_length(piece.length)
+        if self.piece_length is None or piece.length < self.piece_length or not piece.length:
             self.short = number
         self.verified[number] = piece
         sender = self._parents[piece.parent]
-        sender.last = max(sender.last, number)
+        if number > sender.last:
+            sender.last = number
         while self.prefix in self.verified:
             self.prefix += 1
 

@@ -56,6 +56,8 @@ class PieceNumbers:
         """Numbers below the frontier that can be asked for again."""
         self.is_cautious = False
         """Whether a parent logs an error for each piece that it lacks, so that no more are asked for than must be."""
+        self.last_promised = -1
+        """The highest number that a parent has begun to send, without the last one: there may be one behind it."""
         self.wanted = wanted or Wanted()
         """What is wanted first, or alone."""
         self._parents = parents
@@ -67,7 +69,6 @@ class PieceNumbers:
         self._offers: defaultdict[str, list[int]] = defaultdict(list)  # a heap for each parent, by its address
         self._orphans: set[int] = set()  # the returned numbers that no parent has, or had when they were returned
         self._frontier = 0  # no number from here on has been asked for, but for some that were announced
-        self._promised = -1  # the highest number that a parent has begun to send, without the last one
         self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
 
     # -- which are free ------------------------------------------------------------------------------------------------
@@ -75,10 +76,6 @@ class PieceNumbers:
     def is_free(self, number: int) -> bool:
         """Whether a piece is neither verified nor being fetched, by this process or another."""
         return number not in self._layout.verified and number not in self.under_way and number not in self.busy
-
-    def is_under_way(self, request: Request) -> bool:
-        """Whether a request is one of this download's plan, and has no answer yet."""
-        return request in self.under_way.get(request.number, ())
 
     def is_asked(self, parent: Parent, number: int) -> bool:
         """Whether a parent has a request for a piece under way."""
@@ -202,7 +199,7 @@ class PieceNumbers:
         self._orphans.clear()
         self.busy.clear()
         self.is_end_refuted = False
-        self._frontier, self._promised = 0, -1
+        self._frontier, self.last_promised = 0, -1
         self._look_from(0)
         for parent in self._parents.values():
             self.offer_anew(parent)
@@ -241,7 +238,7 @@ class PieceNumbers:
         hold = self.hold()
         if not self.is_cautious or self.end is not None:
             return hold
-        next_one = max(self._promised + 1, self._layout.prefix)
+        next_one = max(self.last_promised + 1, self._layout.prefix)
         return next_one if hold is None else min(hold, next_one)
 
     def promised(self, number: int, length: int) -> None:
@@ -251,7 +248,7 @@ class PieceNumbers:
         :param length: bytes of it.
         """
         if length == self._layout.piece_length:
-            self._promised = max(self._promised, number)
+            self.last_promised = max(self.last_promised, number)
 
     def _is_lacked(self, number: int) -> bool:
         """Whether some parent has said that it does not have a piece."""

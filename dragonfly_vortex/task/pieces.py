@@ -77,19 +77,26 @@ class Pieces:
         """How often verified pieces have been forgotten."""
         self.removed: set[tuple[int, VerifiedPiece]] = set()
         """All pieces that were in the file and are not to be offered any more, with their numbers."""
+        self.withdrawn: set[Request] = set()
+        """The requests under way that have been given up."""
+        self.dropped: list[int] = []
+        """The numbers that :meth:`take_dropped` returns next."""
         self._parents = parents
         self._timing = timing
-        self._withdrawn: set[Request] = set()
         self._to_withdraw: list[Request] = []  # those of them that are still to be cancelled
-        self._dropped: list[int] = []
 
     # -- what is there -------------------------------------------------------------------------------------------------
 
     @property
     def are_all_there(self) -> bool:
         """Whether every piece up to the end is verified."""
-        end = self.numbers.end
-        return end is not None and self.layout.prefix >= end
+        layout, numbers = self.layout, self.numbers
+        prefix = layout.prefix
+        is_fetched = prefix in numbers.under_way and prefix not in numbers.owed
+        if is_fetched and layout.short is None and layout.told_count is None:
+            return False  # the first one that is missing is not the end yet
+        end = numbers.end
+        return end is not None and prefix >= end
 
     @property
     def content_length(self) -> int | None:
@@ -129,7 +136,7 @@ class Pieces:
     def forget(self, pieces: Mapping[int, VerifiedPiece]) -> None:
         """Record that pieces which are in the file are not to be offered any more."""
         self.removed.update(pieces.items())
-        self._dropped += pieces
+        self.dropped += pieces
 
     def replace(self, there: Mapping[int, VerifiedPiece]) -> None:
         """
@@ -151,7 +158,7 @@ class Pieces:
 
     def take_dropped(self) -> list[int]:
         """The numbers of the pieces that have been forgotten since this was called last."""
-        dropped, self._dropped = self._dropped, []
+        dropped, self.dropped = self.dropped, []
         return dropped
 
     def start_anew(self) -> None:
@@ -160,7 +167,7 @@ class Pieces:
             self.withdraw(parent)
         self.drop(list(self.layout.verified))
         self.numbers.start_anew()
-        self.layout.piece_length = None
+        self.layout.set_piece_length(None)
 
     # -- what is asked for ---------------------------------------------------------------------------------------------
 
@@ -223,8 +230,8 @@ class Pieces:
 
         :param is_given: whether the piece is added next, so that nothing is to ask for it again.
         """
-        if request in self._withdrawn:
-            self._withdrawn.discard(request)
+        if request in self.withdrawn:
+            self.withdrawn.discard(request)
             # It may have had its answer before it could be cancelled.
             self._to_withdraw = [other for other in self._to_withdraw if other is not request]
         self.numbers.settle(request, is_given=is_given)
@@ -241,13 +248,9 @@ class Pieces:
 
     def _withdraw(self, request: Request) -> None:
         """Have a request cancelled."""
-        if request not in self._withdrawn:
-            self._withdrawn.add(request)
+        if request not in self.withdrawn:
+            self.withdrawn.add(request)
             self._to_withdraw.append(request)
-
-    def is_withdrawn(self, request: Request) -> bool:
-        """Whether a request that is under way has been given up."""
-        return request in self._withdrawn
 
     def next_withdrawn(self) -> Request | None:
         """A request that is to be cancelled, each once; None while there is none."""

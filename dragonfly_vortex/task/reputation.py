@@ -81,11 +81,14 @@ class Reputation:
         """The digest that it had."""
         self.disagreements: dict[str, str] = {}
         """Parents that name another digest for a piece than a parent before them, and what they differ in."""
-        self._named: dict[int, VerifiedPiece] = {}  # as the first parent that is asked for each piece describes it
+        self.named: dict[int, VerifiedPiece] = {}
+        """The pieces that are not verified, as the first parent that was asked for each describes it."""
         self.is_hopeless = False
         """Whether it is wrong, so that nothing more is to be asked for on the word of all together."""
         self.is_end_unknown = False
         """Whether the task ends where no parent has a piece, and there is no digest that would show whether it does."""
+        self.look_from = 0
+        """How many pieces without a gap there are at least when the end may have to be disputed for the length."""
         self.is_end_disputed = False
         """Whether a parent says that the task is much shorter than what there is of it, which has no end yet."""
         self._end_disputed_at = end_disputed_at
@@ -114,22 +117,19 @@ class Reputation:
             raise Contradiction(
                 f"expected {length} bytes at {offset}, as it has announced, got {metadata.length} at {metadata.offset}"
             )
-        for contradiction in self._layout.contradictions(request.number, metadata):
-            raise contradiction
+        if not self._layout.is_whole_piece(request.number, metadata):
+            for contradiction in self._layout.contradictions(request.number, metadata):
+                raise contradiction
         self._numbers.promised(request.number, metadata.length)
         self._compare(VerifiedPiece.of(request.parent, metadata), request.number)
 
     def _compare(self, piece: VerifiedPiece, number: int) -> None:
         """Record that two parents name different digests for one piece."""
-        first = self._named.setdefault(number, piece)
+        first = self.named.setdefault(number, piece)
         if first.parent != piece.parent and first.differs(piece):
             self.disagreements.setdefault(
                 piece.parent, f"its piece {number} has the digest {piece.digest}, that of {first.parent} {first.digest}"
             )
-
-    def forget_named(self, number: int) -> None:
-        """Forget what other parents say about a piece, because it is verified."""
-        self._named.pop(number, None)
 
     def learn(self, parent: Parent, number: int, content_length: int | None, piece_length: int | None) -> None:
         """Take over what a parent says of the layout, unless it cannot be true."""
@@ -142,7 +142,7 @@ class Reputation:
             parent.told_content_length = content_length
             self._layout.hear_told()
         if parent.is_honest and self._layout.piece_length is None:
-            self._layout.piece_length = piece_length
+            self._layout.set_piece_length(piece_length)
 
     # -- what is thought of parents ------------------------------------------------------------------------------------
 
@@ -250,6 +250,10 @@ class Reputation:
             self._pieces_disputed_at = max(self._pieces_disputed_at, 2 * count)
             self._disputed_after = max(self._disputed_after, 2 * seconds)
             self.is_end_disputed = is_alone or bool(self.may_be_right_alone())
+        piece_length = self._layout.piece_length
+        self.look_from = 0
+        if piece_length:
+            self.look_from = min(self._pieces_disputed_at, -(-self._end_disputed_at // piece_length))
 
     # -- when the whole is wrong ---------------------------------------------------------------------------------------
 

@@ -8,9 +8,7 @@ about its parent to :mod:`~dragonfly_vortex.task.reputation`. What is known of t
 :mod:`~dragonfly_vortex.task.picker`.
 
 Until the piece length is known nothing but piece 0 is asked for; then new numbers are, one after the other, and those
-whose requests failed. After the first "not found" nothing beyond it is asked for, but what
-has been announced.
-
+whose requests failed. After the first "not found" nothing beyond it is asked for, but what has been announced.
 Decisions by time are in :mod:`~dragonfly_vortex.task.timing`, waits and the lines about them in
 :mod:`~dragonfly_vortex.task.waits`.
 """
@@ -246,20 +244,22 @@ class Plan:
         """
         timing = self.timing
         timing.now = now
+        if now < timing.look_at:
+            return
         if timing.progressed_at is None:
             timing.progressed_at = now
-        if self.waits.is_pause_over and not self.is_complete:
+        if not self.is_complete:
             self.waits.recover()
         self.reputation.look_at_end(now, is_alone=self.comparison is not None)
-        if timing.look():
-            if self.pieces.source_choice is not None:
-                self.pieces.source_choice.advance(is_idle=not self.requests_under_way)
-            under_way = self.numbers.under_way.items()
-            owed = {number for number, asked in under_way if all(map(timing.is_slow, asked))}
-            self.waits.look_at_silent(owed)
-            self.numbers.owed = self.pieces.wanted_twice(owed) if len(self.parents) > 1 else set()
-            if not (under_way or self.numbers.busy or self.is_complete or self.numbers.has_all_wanted):
-                self.waits.look_at_idle(now - timing.progressed_at)
+        timing.look()
+        if self.pieces.source_choice is not None:
+            self.pieces.source_choice.advance(is_idle=not self.requests_under_way)
+        under_way = self.numbers.under_way.items()
+        owed = {number for number, asked in under_way if all(map(timing.is_slow, asked))}
+        self.waits.look_at_silent(owed)
+        self.numbers.owed = self.pieces.wanted_twice(owed) if len(self.parents) > 1 else set()
+        if not (under_way or self.numbers.busy or self.is_complete or self.numbers.has_all_wanted):
+            self.waits.look_at_idle(now - timing.progressed_at)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
@@ -269,9 +269,13 @@ class Plan:
 
         :raises PieceRefused: it cannot, or is not wanted. :meth:`record_refusal` is the answer to the request then.
         """
-        if self.pieces.is_withdrawn(request):
+        if request in self.pieces.withdrawn:
             raise PieceRefused("the request has been given up")
-        self.reputation.judge(request, metadata)
+        is_alone = len(self.parents) == 1 and not self.parents[request.parent].announced
+        if is_alone and self.layout.is_whole_piece(request.number, metadata):
+            self.numbers.last_promised = max(self.numbers.last_promised, request.number)
+        else:
+            self.reputation.judge(request, metadata)
         self.timing.hear(request)
         if request.is_comparison:
             raise Described(metadata)
@@ -287,15 +291,17 @@ class Plan:
         except PieceRefused as refusal:
             self.record_refusal(request, refusal)
             return
-        seconds = self.timing.age(request) - waited
-        self.timing.end(request)
+        seconds = self.timing.end(request) - waited
         parent = self.pieces.settle(request, is_given=True)
         self.timing.came(parent, metadata.length, seconds)
-        self.waits.came(parent)
+        if self.waits.reasons or self.waits.told:
+            self.waits.came(parent)
         self.pieces.add(request.number, VerifiedPiece.of(request.parent, metadata))
-        self.reputation.forget_named(request.number)
-        self._place()
-        self.reputation.look_at_end(self.timing.now, is_alone=self.comparison is not None)
+        self.reputation.named.pop(request.number, None)
+        if self.comparison is not None:
+            self.comparison.place()
+        if self.layout.prefix >= self.reputation.look_from:
+            self.reputation.look_at_end(self.timing.now, is_alone=self.comparison is not None)
 
     def record_present(self, metadata: PieceMetadata) -> None:
         """
@@ -318,15 +324,15 @@ class Plan:
 
     def record_refusal(self, request: Request, refusal: PieceRefused) -> None:
         """Record that :meth:`judge` has refused the piece: unless it was not wanted, its parent has lied."""
-        is_wanted = not self.pieces.is_withdrawn(request)
-        parent = self._settle(request)
+        is_wanted = request not in self.pieces.withdrawn
+        parent, _ = self._settle(request)
         if not is_wanted:
             return
         parent.heard_at = self.timing.now
         if isinstance(refusal, Described) and self.comparison is not None:
             parent.answer()
             self.comparison.compare(refusal.metadata)
-            self._place()
+            self.comparison.place()
         elif isinstance(refusal, Contradiction):
             accusers = self.reputation.accusers(parent, refusal)
             if accusers is None or accusers:  # or else it was refused on the word of liars alone
@@ -335,8 +341,8 @@ class Plan:
 
     def record_failure(self, request: Request, error: PieceError) -> None:
         """Record that the parent did not give the piece: what follows depends on why."""
-        is_wanted, seconds = not self.pieces.is_withdrawn(request), self.timing.age(request)
-        parent = self._settle(request)
+        is_wanted = request not in self.pieces.withdrawn
+        parent, seconds = self._settle(request)
         if not is_wanted:
             return
         if not isinstance(error, (ParentUnreachable, PieceTimeout)):
@@ -381,20 +387,13 @@ class Plan:
         :param owner: which process, and a number that changes while it runs.
         """
         self.waits.look_at_busy(request, owner)
-        parent = self._settle(request)
+        parent, _ = self._settle(request)
         parent.asked -= 1
         if parent.is_source and self.pieces.source_choice is not None:
             self.pieces.source_choice.take_back(request.number)
         self.pieces.leave_to_others(request.number)
 
-    # -- what several answers have in common ---------------------------------------------------------------------------
-
-    def _settle(self, request: Request) -> Parent:
-        """Remove a request that has ended. Its parent."""
-        self.timing.end(request)
-        return self.pieces.settle(request)
-
-    def _place(self) -> None:
-        """Something has become known of the task: pieces that are there may turn out to lie at other places."""
-        if self.comparison is not None:
-            self.comparison.place()
+    def _settle(self, request: Request) -> tuple[Parent, float]:
+        """Remove a request that has ended. Its parent, and the seconds that it has taken."""
+        seconds = self.timing.end(request)
+        return self.pieces.settle(request), seconds

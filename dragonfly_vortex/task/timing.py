@@ -128,13 +128,14 @@ class Timing:
         """Seconds since any moment in the past."""
         self.progressed_at: float | None = None
         """When anything came last; before that, when the download began."""
+        self.look_at = 0.0
+        """When something may have to be done because of the time: requests may be slow then, or a pause be over."""
         self._parents = parents
         self._limit = limit
         self._late_after = late_after
         self._jitter = jitter
         self._courses: dict[Request, _Course] = {}  # of all requests under way
         self._slow_count = 0
-        self._look_at = 0.0
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -162,13 +163,12 @@ class Timing:
         course = self._courses[request] = _Course(asked_at=self.now, progressed_at=self.now)
         self._wait(request, course)
 
-    def age(self, request: Request) -> float:
-        """Seconds since a request was made."""
-        return self.now - self._courses[request].asked_at
-
-    def end(self, request: Request) -> None:
-        """Remove a request that has ended."""
-        self._set_slow(request, self._courses.pop(request), False)
+    def end(self, request: Request) -> float:
+        """Remove a request that has ended. Seconds since it was made."""
+        course = self._courses.pop(request)
+        if course.is_slow:
+            self._set_slow(request, course, False)
+        return self.now - course.asked_at
 
     def hear(self, request: Request) -> None:
         """Record that the parent has promised the piece. The shortest time for that is its round trip."""
@@ -178,7 +178,8 @@ class Timing:
             if not course.received:
                 self._wait(request, course)
             seconds = self.now - course.asked_at
-            parent.round_trip = seconds if parent.round_trip is None else min(parent.round_trip, seconds)
+            if parent.round_trip is None or seconds < parent.round_trip:
+                parent.round_trip = seconds
 
     def has_begun(self, request: Request) -> bool:
         """Whether content of the piece has arrived."""
@@ -217,22 +218,26 @@ class Timing:
             parent.received += max(0, received - course.received)
             course.received = received
             course.progressed_at = self.progressed_at = parent.heard_at = self.now
-            self._look_at = min(self._look_at, self.now)
+            self.look_at = min(self.look_at, self.now)
 
-    def look(self) -> bool:
-        """Find the requests that are slow by now. Returns whether it was time to look."""
-        if self.now < self._look_at:
-            return False
-        self._look_at = self.now + _LOOK_INTERVAL
+    def look_again_at(self, moment: float) -> None:
+        """Have what time changes looked at again at a moment, if not before."""
+        self.look_at = min(self.look_at, moment)
+
+    def look(self) -> None:
+        """Find the requests that are slow by now, and the next moment to look."""
+        self.look_at = self.now + _LOOK_INTERVAL
         for parent in self._parents.values():
             if parent.paused_until is not None and self.now >= parent.paused_until:
                 parent.paused_until = None
+            for moment in (parent.retry_at, parent.look_again_at):
+                if moment is not None and moment > self.now:
+                    self.look_again_at(moment)
         rest: Counter[str] = Counter()  # bytes that are to come from each parent until a piece is there
         for request, course in self._courses.items():
             rest[request.parent] += (course.length or 0) - course.received
             is_slow = self._is_silent(request, course) or self._is_far_behind(request, course, rest[request.parent])
             self._set_slow(request, course, is_slow)
-        return True
 
     def _wait(self, request: Request, course: _Course) -> None:
         """Look at a request of whose piece no content has arrived."""
@@ -298,7 +303,7 @@ class Timing:
         parent.give(self.now, length, seconds)
         if seconds > self._late_after:
             parent.narrow(self.now, seconds)
-        elif seconds < self._late_after / 4:
+        elif parent.most is not None and seconds < self._late_after / 4:
             parent.widen(self._limit)
 
     def overtaken(self, request: Request) -> None:

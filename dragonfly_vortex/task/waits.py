@@ -31,13 +31,15 @@ class Waits:
     """
 
     def __init__(self, parents: Mapping[str, Parent], numbers: PieceNumbers, timing: Timing, retry: float) -> None:
+        self.reasons: dict[str, str] = {}
+        """Why those parents failed that are to be asked again."""
+        self.told: set[str] = set()
+        """The parents, and processes, of which it has been reported that they are waited for."""
         self._parents = parents
         self._numbers = numbers
         self._timing = timing
         self._retry = retry
         self._silent: set[str] = set()
-        self._reasons: dict[str, str] = {}  # why those failed that are to be asked again
-        self._told: set[str] = set()
         self._owners: dict[int, tuple[int, int] | None] = {}
         self._new: list[Waiting] = []
         self._inquiries: list[str] = []
@@ -69,7 +71,8 @@ class Waits:
         """Record that a parent has failed: it is asked again after a pause, if anything is."""
         if self._retry:
             parent.rest(self._timing.now, self._timing.backoff(parent.backoffs), error.retry_after)
-            self._reasons.setdefault(parent.address, error.reason)
+            self._timing.look_again_at(parent.retry_at or self._timing.now)
+            self.reasons.setdefault(parent.address, error.reason)
             self._numbers.find_orphans()
 
     def lacked(self, parent: Parent) -> None:
@@ -79,22 +82,12 @@ class Waits:
         """
         if self._retry and not parent.is_source:
             parent.put_off(self._timing.now, self._timing.backoff(parent.looks))
+            self._timing.look_again_at(parent.look_again_at or self._timing.now)
 
     def came(self, parent: Parent) -> None:
         """Record that a parent has given something."""
-        self._reasons.pop(parent.address, None)
-        self._told.discard(parent.address)
-
-    @property
-    def is_pause_over(self) -> bool:
-        """Whether there is a parent for :meth:`recover`."""
-        now = self._timing.now
-        for parent in self._parents.values():  # a plain loop: this is asked several times for each piece
-            if (parent.retry_at is not None and now >= parent.retry_at) or (
-                parent.look_again_at is not None and now >= parent.look_again_at
-            ):
-                return True
-        return False
+        self.reasons.pop(parent.address, None)
+        self.told.discard(parent.address)
 
     def recover(self) -> None:
         """Have those parents asked again that have rested, and those that did not have something a while ago."""
@@ -139,16 +132,16 @@ class Waits:
 
         :param quiet: seconds without progress.
         """
-        for address, reason in self._reasons.items():
+        for address, reason in self.reasons.items():
             parent = self._parents[address]
-            if parent.retry_at is not None and address not in self._told:
-                self._told.add(address)
+            if parent.retry_at is not None and address not in self.told:
+                self.told.add(address)
                 text = f"failed ({reason}); asking it again for up to {self._retry:g} s without progress"
                 self._tell(parent, WaitReason.FAILED_PARENT, quiet, text)
         for address, parent in self._parents.items():
             has_nothing = parent.has_announcer and not parent.announced and not parent.is_open
-            if parent.look_again_at is not None and has_nothing and address not in self._told:
-                self._told.add(address)
+            if parent.look_again_at is not None and has_nothing and address not in self.told:
+                self.told.add(address)
                 text = f"does not have the task; asking it again for up to {self._retry:g} s"
                 self._tell(parent, WaitReason.PARENT_WITHOUT_TASK, quiet, text)
         if self._retry and quiet >= self._retry:
@@ -184,8 +177,8 @@ class Waits:
         who = "another process" if pid is None else f"process {pid}"
         if self._retry and quiet >= self._retry:
             return f"piece {number} is being fetched by {who}, which has not gone on for {quiet:.0f} s"
-        if quiet >= _TOLD_AFTER and who not in self._told:
-            self._told.add(who)
+        if quiet >= _TOLD_AFTER and who not in self.told:
+            self.told.add(who)
             text = f"{who} is fetching piece {number} and has not gone on for {quiet:.0f} s; waiting for it"
             self._new.append(Waiting(reason=WaitReason.OTHER_PROCESS, text=text, seconds=quiet))
         return None

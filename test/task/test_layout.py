@@ -27,7 +27,7 @@ class LayoutTests(SynchronousTestCase):
         """A parent has told something, and it is believed."""
         self.parents[parent].told_content_length = content_length
         self.parents[parent].told_piece_length = piece_length
-        self.layout.piece_length = piece_length
+        self.layout.set_piece_length(piece_length)
 
     def against(self, number: int, offset: int, length: int) -> list[tuple[str, set[str] | None]]:
         """What a piece contradicts."""

@@ -18,7 +18,7 @@ class PickerTests(SynchronousTestCase):
         parents = {"a": self.a, "b": self.b}
         pieces = pieces_of(parents)
         self.layout, self.numbers, self.picker = pieces.layout, pieces.numbers, pieces.picker
-        self.layout.piece_length = 10
+        self.layout.set_piece_length(10)
 
     def take(self) -> int:
         """Take the next number, for any parent."""

@@ -20,7 +20,7 @@ class PiecesTests(SynchronousTestCase):
         self.a, self.b = Parent(address="a"), Parent(address="b")
         parents = {"a": self.a, "b": self.b}
         self.pieces = pieces_of(parents, STORAGE)
-        self.pieces.layout.piece_length = 10
+        self.pieces.layout.set_piece_length(10)
 
     def add(self, *numbers: int, parent: str = "a", length: int = 10) -> None:
         """Pieces are verified."""
@@ -107,11 +107,11 @@ class PiecesTests(SynchronousTestCase):
         mine, others, again = self.ask(), self.ask(), self.ask()
         for _ in range(2):
             self.pieces.withdraw(self.a)
-        self.assertEqual([self.pieces.is_withdrawn(r) for r in (mine, others, again)], [True, False, True])
+        self.assertEqual([r in self.pieces.withdrawn for r in (mine, others, again)], [True, False, True])
         self.assertIs(self.pieces.next_withdrawn(), again)
         self.pieces.settle(mine)
         self.assertIsNone(self.pieces.next_withdrawn())
-        self.assertEqual([self.pieces.is_withdrawn(r) for r in (mine, again)], [False, True])
+        self.assertEqual([r in self.pieces.withdrawn for r in (mine, again)], [False, True])
 
     def test_others(self) -> None:
         """
@@ -134,7 +134,7 @@ class PiecesTests(SynchronousTestCase):
         self.pieces.leave_to_others(busy.number)
         self.add(5, 6)
         self.pieces.start_anew()
-        self.assertTrue(all(self.pieces.is_withdrawn(request) for request in requests))
+        self.assertTrue(all(request in self.pieces.withdrawn for request in requests))
         self.assertEqual((self.pieces.layout.verified, self.pieces.layout.piece_length), ({}, None))
         self.assertEqual((self.pieces.take_dropped(), self.pieces.numbers.busy), ([5, 6], set()))
         self.assertIsNone(self.pieces.ask())
@@ -213,7 +213,7 @@ class ComparisonTests(SynchronousTestCase):
     def test_other_layout(self) -> None:
         """Pieces that lie elsewhere by the parent's piece length are dropped."""
         self.begin(("b", described(0)), ("b", described(1)), ("b", described(2, length=4)))
-        self.pieces.layout.piece_length = 7
+        self.pieces.layout.set_piece_length(7)
         self.comparison.place()
         self.assertEqual(sorted(self.pieces.take_dropped()), [0, 1, 2])
         self.assertEqual(self.comparison.there, {})

@@ -178,7 +178,7 @@ class FromWhomTests(SwarmTestCase):
         self.plan.record_cancelled(first)
         self.wait(1.0)
         self.assertNotIn(0, self.numbers(self.ask_all()))
-        self.assertEqual((self.withdrawn(), self.plan.numbers.is_under_way(second)), ([], True))
+        self.assertEqual((self.withdrawn(), second in self.plan.numbers.under_way[second.number]), ([], True))
 
     def test_not_to_a_slower_one(self) -> None:
         """It does not move to a parent that takes as long."""
