@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT
-from dragonfly_vortex.deferreds import Ending, FlatSemaphore, add_deadline
+from dragonfly_vortex.deferreds import Ending, FlatSemaphore
 from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
@@ -43,16 +43,25 @@ _SOON = 1.0
 its parent, and ends one day because it was idle."""
 
 
-class _Kept(Struct, kw_only=True):
-    """
-    An idle connection.
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks at the progress of the requests at the most."""
 
-    :param since: when its last piece was complete.
-    :param giving_up: will close it.
+
+class _Asked(Struct, kw_only=True, eq=False):
+    """
+    A request under way.
+
+    :param timeout: seconds without progress after which it fails.
+    :param since: when it was made.
+    :param connection: the connection that the piece was asked for on last; None before it was asked for.
+    :param is_late: whether it has been given up for that.
     """
 
+    request: DownloadPieceRequest
+    timeout: float
     since: float
-    giving_up: IDelayedCall
+    connection: VortexClientProtocol | None = None
+    is_late: bool = False
 
 
 @implementer(IClient)
@@ -87,8 +96,10 @@ class TCPClient:
         self._connect_timeout = connect_timeout
         self._places = FlatSemaphore(connections_per_address)
         self._open: dict[VortexClientProtocol, float | None] = {}  # when each has had its last piece, None: none yet
-        self._kept: OrderedDict[VortexClientProtocol, _Kept] = OrderedDict()  # the longest idle first
-        self._under_way: set[Deferred[DownloadPieceResponse]] = set()
+        self._kept: OrderedDict[VortexClientProtocol, float] = OrderedDict()  # since when idle; longest first
+        self._under_way: dict[Deferred[DownloadPieceResponse], _Asked] = {}
+        self._looking: IDelayedCall | None = None  # one for all requests and idle connections: there are many of them
+        self._look_at = float("inf")
         self._parent_closes = False
         self._ending = Ending(lambda: not self._open)
         self._is_stopping = False
@@ -100,35 +111,11 @@ class TCPClient:
 
     def download_piece(self, request: DownloadPieceRequest, timeout: float) -> Deferred[DownloadPieceResponse]:
         """See :meth:`IClient.download_piece`. Fails with :class:`PoolClosed` after :meth:`stop`."""
-        try:  # before a connection is made for what cannot be asked for
-            PieceRequest(packet_id=0, kind=request.kind, task_id=request.task_id, number=request.number).to_bytes()
-        except LocalProtocolError as error:
-            return fail(error)
-
-        started = self._clock.seconds()
-        used: list[VortexClientProtocol] = []  # the connections that the piece was asked for on
-
-        def since() -> float:
-            # While a request waits for a connection, bytes on the others show that the parent is there.
-            return max([started, *(connection.progressed_at for connection in used[-1:] or self._open)])
-
-        def look() -> None:
-            for connection in used[-1:]:
-                connection.look()
-
-        def too_late(outcome: DownloadPieceResponse | Failure) -> Failure:
-            got = isinstance(outcome, Failure) and outcome.getErrorMessage()
-            reason = f"expected bytes of the piece within {round(timeout, 3):g} s, got {got or 'no free connection'}"
-            return Failure(PieceTimeout(self.address, piece_id(request.task_id, request.number), reason))
-
-        def ended(outcome: DownloadPieceResponse | Failure) -> DownloadPieceResponse | Failure:
-            self._under_way.discard(result)
-            return Failure(self._closed()) if self._is_stopping else outcome
-
-        result = Deferred.fromCoroutine(self._download(request, used))
-        self._under_way.add(result)
-        add_deadline(result, self._clock, timeout, since=since, too_late=too_late, look=look)
-        return result.addBoth(ended)
+        asked = _Asked(request=request, timeout=timeout, since=self._clock.seconds())
+        result = self._begin(asked)
+        self._under_way[result] = asked
+        self._look_by(asked.since + min(timeout, _LOOK_INTERVAL))
+        return result.addBoth(self._ended, result, asked)
 
     def stop(self) -> Deferred[None]:
         """See :meth:`IClient.stop`."""
@@ -141,35 +128,81 @@ class TCPClient:
 
     # -- one piece
 
-    async def _download(self, request: DownloadPieceRequest, used: list[VortexClientProtocol]) -> DownloadPieceResponse:
-        """
-        Wait for a place, and fetch a piece over a kept connection, or else over a new one.
+    def _begin(self, asked: _Asked) -> Deferred[DownloadPieceResponse]:
+        """Fetch a piece: over a kept connection at once, if there is one that is good for it."""
+        kept = self._take_kept() if self._places.tokens and not self._is_stopping else None
+        if kept is not None:
+            self._places.acquire()
+            return self._ask_kept(asked, kept)
+        request = asked.request
+        try:  # before a connection is made for what cannot be asked for
+            PieceRequest(packet_id=0, kind=request.kind, task_id=request.task_id, number=request.number).to_bytes()
+        except LocalProtocolError as error:
+            return fail(error)
+        return Deferred.fromCoroutine(self._download(asked))
 
-        :param used: takes the connections.
-        """
+    async def _download(self, asked: _Asked) -> DownloadPieceResponse:
+        """Wait for a place, and fetch a piece over a kept connection, or else over a new one."""
         await self._places.acquire()
+        kept = None if self._is_stopping else self._take_kept()
+        return await (self._ask_new(asked) if kept is None else self._ask_kept(asked, kept))
+
+    def _ask_kept(self, asked: _Asked, connection: VortexClientProtocol) -> Deferred[DownloadPieceResponse]:
+        """Fetch a piece over a connection, with a place that is given back in the end."""
+        asked.connection = connection
+        try:
+            result = connection.download_piece(asked.request)
+        except LocalProtocolError:
+            result = fail()
+        return result.addCallbacks(
+            self._kept_gave, self._kept_failed, callbackArgs=(connection,), errbackArgs=(asked, connection)
+        )
+
+    def _kept_gave(self, response: DownloadPieceResponse, connection: VortexClientProtocol) -> DownloadPieceResponse:
+        self._keep(connection)
+        self._places.release()
+        return response
+
+    def _kept_failed(
+        self, failure: Failure, asked: _Asked, connection: VortexClientProtocol
+    ) -> Failure | Deferred[DownloadPieceResponse]:
+        self._keep(connection)
+        if failure.check(ParentUnreachable) and not connection.answered:
+            # It had ended before it was asked, which could not be seen: that is no fault of the parent.
+            return Deferred.fromCoroutine(self._ask_new(asked))
+        self._places.release()
+        return failure
+
+    async def _ask_new(self, asked: _Asked) -> DownloadPieceResponse:
+        """Fetch a piece over a new connection, with a place that is given back in the end."""
         try:
             if self._is_stopping:
                 raise self._closed()
-            kept = self._take_kept()
-            if kept is not None:
-                used.append(kept)
-                try:
-                    return await self._ask(kept, request)
-                except ParentUnreachable:
-                    if kept.answered:
-                        raise
-                    # It had ended before it was asked, which could not be seen: that is no fault of the parent.
-            used.append(await self._connect(request))
-            return await self._ask(used[-1], request)
+            connection = asked.connection = await self._connect(asked.request)
+            try:
+                return await connection.download_piece(asked.request)
+            finally:
+                self._keep(connection)
         finally:
             self._places.release()
 
-    async def _ask(self, connection: VortexClientProtocol, request: DownloadPieceRequest) -> DownloadPieceResponse:
-        try:
-            return await connection.download_piece(request)
-        finally:
-            self._keep(connection)
+    def _ended(
+        self, outcome: DownloadPieceResponse | Failure, result: Deferred[DownloadPieceResponse], asked: _Asked
+    ) -> DownloadPieceResponse | Failure:
+        """Handle the end of a request, however it ended."""
+        self._under_way.pop(result, None)
+        self._look_no_more()
+        if self._is_stopping:
+            return Failure(self._closed())
+        return self._too_late(outcome, asked) if asked.is_late else outcome
+
+    def _too_late(self, outcome: DownloadPieceResponse | Failure, asked: _Asked) -> Failure:
+        """What a request fails with that was given up."""
+        got = isinstance(outcome, Failure) and outcome.getErrorMessage()
+        seconds = round(asked.timeout, 3)
+        reason = f"expected bytes of the piece within {seconds:g} s, got {got or 'no free connection'}"
+        name = piece_id(asked.request.task_id, asked.request.number)
+        return Failure(PieceTimeout(self.address, name, reason))
 
     async def _connect(self, request: DownloadPieceRequest) -> VortexClientProtocol:
         while len(self._kept) > self._places.tokens:  # only those of a parent that seems to close them
@@ -192,9 +225,8 @@ class TCPClient:
         """A piece has ended: keep its connection for the next, if it is good for one."""
         if connection.usable:
             now = self._clock.seconds()
-            giving_up = self._clock.callLater(self._idle_timeout, self._give_up, connection)
-            self._open[connection] = now
-            self._kept[connection] = _Kept(since=now, giving_up=giving_up)
+            self._open[connection] = self._kept[connection] = now
+            self._look_by(now + self._idle_timeout)
         else:
             connection.close()
 
@@ -206,30 +238,72 @@ class TCPClient:
         has changed.
         """
         now = self._clock.seconds()
-        for connection, kept in reversed(self._kept.items()):
-            if connection.usable and (not self._parent_closes or now - kept.since >= _SOON):
+        for connection, since in reversed(self._kept.items()):
+            if connection.usable and (not self._parent_closes or now - since >= _SOON):
                 self._parent_closes = False
-                self._forget(connection)
+                del self._kept[connection]
                 return connection
         return None
 
     def _give_up(self, connection: VortexClientProtocol) -> None:
-        self._forget(connection)
+        del self._kept[connection]
         connection.close()
-
-    def _forget(self, connection: VortexClientProtocol) -> bool:
-        """Forget a kept connection; returns whether it was kept."""
-        kept = self._kept.pop(connection, None)
-        if kept is not None and kept.giving_up.active():
-            kept.giving_up.cancel()
-        return kept is not None
 
     def _connection_ended(self, connection: VortexClientProtocol) -> None:
         last_piece_at = self._open.pop(connection, None)
-        was_idle = self._forget(connection) or not connection.answered
+        was_idle = self._kept.pop(connection, None) is not None or not connection.answered
         if last_piece_at is not None and was_idle and not connection.closed_here:
             self._parent_closes = self._clock.seconds() - last_piece_at < _SOON
+        self._look_no_more()
         self._ending.look()
+
+    # -- what time changes
+
+    def _look_by(self, moment: float) -> None:
+        """Look at the requests and the idle connections at a moment, if not before."""
+        if moment >= self._look_at:
+            return
+        self._look_at = moment
+        seconds = max(0.0, moment - self._clock.seconds())
+        if self._looking is None:
+            self._looking = self._clock.callLater(seconds, self._look)
+        else:
+            self._looking.reset(seconds)
+
+    def _look_no_more(self) -> None:
+        """Look no more, if there is nothing to look at."""
+        if self._looking is not None and not self._under_way and not self._kept:
+            self._looking.cancel()
+            self._looking, self._look_at = None, float("inf")
+
+    def _look(self) -> None:
+        """Give up the requests without progress, and the connections that have been idle for long."""
+        self._looking, self._look_at = None, float("inf")
+        for result, asked in list(self._under_way.items()):
+            if asked.connection is not None:
+                asked.connection.look()
+            if result not in self._under_way:
+                continue
+            left = self._progressed_at(asked) + asked.timeout - self._clock.seconds()
+            if left > 0:
+                self._look_by(self._clock.seconds() + min(left, _LOOK_INTERVAL))
+            else:
+                asked.is_late = True
+                result.cancel()
+        while self._kept:
+            connection, since = next(iter(self._kept.items()))
+            if self._clock.seconds() < since + self._idle_timeout:
+                self._look_by(since + self._idle_timeout)
+                return
+            self._give_up(connection)
+
+    def _progressed_at(self, asked: _Asked) -> float:
+        """
+        When a request has got on last. While it waits for a connection, bytes on the others show that the parent is
+        there.
+        """
+        connections = self._open if asked.connection is None else (asked.connection,)
+        return max([asked.since, *(connection.progressed_at for connection in connections)])
 
     # -- the end
 

@@ -97,7 +97,9 @@ class ClientPool:
         :returns: as :meth:`~dragonfly_vortex.interfaces.IClient.download_piece`; fails with
             :class:`~dragonfly_vortex.errors.PoolClosed` after :meth:`stop`.
         """
-        return Deferred.fromCoroutine(self._download(address, request, timeout))
+        if self._stopped or not self._has_place(address):
+            return Deferred.fromCoroutine(self._wait_and_download(address, request, timeout))
+        return self._download(self._take_place(address), address, request, timeout)
 
     def stop(self) -> Deferred[None]:
         """Stop all clients, fail what is under way and what is waiting. Fires when the last connection has ended."""
@@ -112,15 +114,27 @@ class ClientPool:
         self._idle.clear()
         return gatherResults([_after(ending) for ending in self._ending]).addCallback(lambda _: None)
 
-    async def _download(self, address: str, request: DownloadPieceRequest, timeout: float) -> DownloadPieceResponse:
+    async def _wait_and_download(
+        self, address: str, request: DownloadPieceRequest, timeout: float
+    ) -> DownloadPieceResponse:
         entry = await self._enter(address, request, timeout)
+        return await self._download(entry, address, request, timeout)
+
+    def _download(
+        self, entry: _Entry, address: str, request: DownloadPieceRequest, timeout: float
+    ) -> Deferred[DownloadPieceResponse]:
+        """Have the client of a busy entry fetch a piece."""
         entry.active_requests += 1
-        try:
-            return await entry.client.download_piece(request, timeout)
-        finally:
-            entry.active_requests -= 1
-            if not entry.active_requests:
-                self._now_idle(address, entry)
+        return entry.client.download_piece(request, timeout).addBoth(self._ended, address, entry)
+
+    def _ended(
+        self, outcome: DownloadPieceResponse | Failure, address: str, entry: _Entry
+    ) -> DownloadPieceResponse | Failure:
+        """A request has ended."""
+        entry.active_requests -= 1
+        if not entry.active_requests:
+            self._now_idle(address, entry)
+        return outcome
 
     # -- places
 

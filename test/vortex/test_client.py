@@ -513,7 +513,7 @@ class RealParentTests(TestCase):
         self.addCleanup(parent.stop)
         client = TCPClient(
             parent.address,
-            lambda address: client_endpoint(IReactorTCP(reactor), address, 2.0),
+            lambda address: client_endpoint(IReactorTCP(reactor), address, 60.0),
             ClientSettings(clock=IReactorTime(reactor)),
         )
         self.addCleanup(client.stop)
