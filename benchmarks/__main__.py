@@ -1,4 +1,7 @@
-"""``python -m benchmarks [NAME...]``: measure, and write reports and tables into ``docs/``."""
+"""
+``python -m benchmarks [NAME...]``: measure, and write reports and tables into ``docs/``; ``python -m benchmarks
+cluster --bin DIR``: the same beside real Dragonfly programs.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +13,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import dragonfly_vortex
-from benchmarks import (
-    contest,
-    fairness,
-    growth,
-    memory,
-    small_pieces,
-    speed,
-    start_up,
-    swarm,
-    swarm_simulated,
-    workers,
-)
+from benchmarks import contest, fairness, growth, memory, speed, swarm, swarm_simulated, workers
 from benchmarks.benchmark import Benchmark, Options, redraw, run
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.processes import DidNotWork
+from benchmarks.turn import START_UP_LENGTH
 
-BENCHMARKS: dict[str, Benchmark[Any]] = {
-    each.name: each
-    for each in (
-        contest.BENCHMARK,
-        start_up.BENCHMARK,
-        memory.BENCHMARK,
-        small_pieces.BENCHMARK,
-        speed.BENCHMARK,
-        fairness.BENCHMARK,
-        workers.BENCHMARK,
-        growth.BENCHMARK,
-        swarm.BENCHMARK,
-        swarm_simulated.BENCHMARK,
-    )
-}
+__all__ = ["BENCHMARKS", "end_by_sigterm", "main"]
+
+_MODULES = (contest, speed, swarm, swarm_simulated, growth, fairness, workers, memory)
+
+BENCHMARKS: dict[str, Benchmark] = {each.BENCHMARK.name: each.BENCHMARK for each in _MODULES}
 """All benchmarks by name; the first is run where none is named."""
 
 _UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -58,23 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         be drawn.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parsed = _parser().parse_args(given)
-    options = Options(
-        quick=parsed.quick,
-        rounds=parsed.rounds,
-        size=parsed.size,
-        only=parsed.only or (),
-        scratch=parsed.scratch,
-        against=parsed.against,
-    )
+    if given[:1] == ["cluster"]:
+        from benchmarks.cluster.__main__ import main as cluster  # loads gRPC
+
+        return cluster(given[1:])
+    parsed = vars(_parser().parse_args(given))
+    names, docs, is_redraw = (parsed.pop(name) for name in ("names", "docs", "redraw"))
     # As pip does when it installs a package: otherwise some programs would be measured while they compile themselves.
     compileall.compile_dir(Path(dragonfly_vortex.__file__).parent, quiet=1)
     status = 0
-    for benchmark in parsed.names or [contest.BENCHMARK]:
+    for benchmark in names or [contest.BENCHMARK]:
         try:
-            if not parsed.redraw:
-                run(benchmark, " ".join(["python -m benchmarks", *given]), options, parsed.docs, _tell)
-            redraw(benchmark, parsed.docs)
+            if not is_redraw:
+                run(benchmark, " ".join(["python -m benchmarks", *given]), Options(**parsed), docs, _tell)
+            redraw(benchmark, docs)
         except ImportError as error:
             _tell(f"{benchmark.name}: the chart is not drawn, pip install -e '.[bench]' and --redraw: {error}")
             status = 1
@@ -85,21 +65,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    lines = [f"  {name:16}{each.question}" for name, each in BENCHMARKS.items()]
+    lines.append(f"  {'cluster':16}what works beside real Dragonfly programs? It has options of its own.")
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure, and write reports and tables into docs/. Without a name the contest is run.",
-        epilog="benchmarks:\n"
-        + "\n".join(f"  {name:14}{each.question}" for name, each in BENCHMARKS.items())
-        + f"\n\ncontestants: {', '.join(CONTESTANTS)}",
+        epilog="\n".join(["benchmarks:", *lines, "", f"contestants: {', '.join(CONTESTANTS)}"]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", metavar="NAME", nargs="*", type=_benchmark, help="what is measured")
     parser.add_argument("--quick", action="store_true", help="less of everything, to see that it works")
     parser.add_argument("--rounds", metavar="N", type=_count, help="how often each case is measured")
-    parser.add_argument("--only", metavar="NAME", nargs="+", choices=CONTESTANTS, help="some of the contestants")
     parser.add_argument(
-        "--size", metavar="N", type=_length, help="bytes of the contest's file, such as 1GB; 1GB, quick 256MB"
+        "--only", metavar="NAME", nargs="+", choices=CONTESTANTS, default=(), help="some of the contestants"
     )
+    parser.add_argument("--size", metavar="N", type=_length, help="bytes of the file, such as 1GB")
     parser.add_argument("--redraw", action="store_true", help="measure nothing; draw again from the reports")
     parser.add_argument("--docs", metavar="DIR", type=Path, default=Path("docs"), help="the documents; ./docs")
     parser.add_argument("--scratch", metavar="DIR", type=Path, help="where temporary directories are made")
@@ -107,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _benchmark(name: str) -> Benchmark[Any]:
+def _benchmark(name: str) -> Benchmark:
     if name not in BENCHMARKS:
         raise argparse.ArgumentTypeError(f"expected one of {', '.join(BENCHMARKS)}, got {name!r}")
     return BENCHMARKS[name]
@@ -118,8 +98,8 @@ def _length(text: str) -> int:
     if match is None or match[2] not in _UNITS:
         raise argparse.ArgumentTypeError(f"expected bytes, such as 1GB or 4MiB, got {text!r}")
     length = int(match[1]) * _UNITS[match[2]]
-    if length <= contest.START_UP_LENGTH:
-        raise argparse.ArgumentTypeError(f"expected more than {contest.START_UP_LENGTH} bytes, got {text!r}")
+    if length <= START_UP_LENGTH:
+        raise argparse.ArgumentTypeError(f"expected more than {START_UP_LENGTH} bytes, got {text!r}")
     return length
 
 
@@ -133,11 +113,15 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """End as by an error, so that neither a process nor a temporary directory is left."""
-    sys.exit(128 + number)
+def end_by_sigterm() -> None:
+    """Have SIGTERM end this process as an error does, so that neither a process nor a temporary directory is left."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
+    end_by_sigterm()
     sys.exit(main())

@@ -10,16 +10,30 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 
-from benchmarks.machine import Machine, commit, find, this_machine, version_of
+from benchmarks.machine import commit, find, this_machine, version_of
 
-__all__ = ["END", "Benchmark", "Entry", "Options", "Report", "Run", "drawn_part", "read_report", "redraw", "run"]
+__all__ = [
+    "END",
+    "Benchmark",
+    "Options",
+    "Report",
+    "Run",
+    "Sample",
+    "drawn_part",
+    "read_report",
+    "redraw",
+    "run",
+    "to_json",
+    "write_report",
+]
 
 END = "<!-- end -->"
 """The line behind each drawn part of a page."""
@@ -27,7 +41,9 @@ END = "<!-- end -->"
 _DIGITS = 6
 """Decimals of what is written: microseconds, millionths of a ratio."""
 
-SampleT = TypeVar("SampleT")
+Sample = dict[str, Any]
+"""What one turn showed: what was measured, and the figures, each by its name."""
+
 CaseT = TypeVar("CaseT")
 
 
@@ -38,7 +54,7 @@ class Options:
 
     :param quick: less of everything, to see that it works.
     :param rounds: how often each case is measured; None for the benchmark's own number.
-    :param size: bytes of the contest's file; None for the contest's own.
+    :param size: bytes of the file; None for the benchmark's own.
     :param only: names of the contestants that take part; all where it is empty.
     :param scratch: where temporary directories are made; None for the system's default.
     :param against: a checkout of an earlier version, for what compares versions; None for none.
@@ -53,49 +69,28 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """
-    A row of a report that compares programs: the commands behind it, with names in place of paths and ports.
-
-    :param name: a short name.
-    :param title: the name in tables.
-    :param group: what it is compared with.
-    :param parent: the command that serves.
-    :param child: the commands that fetch.
-    :param files: the files that the commands read, by name.
-    """
-
-    name: str
-    title: str
-    group: str
-    parent: str
-    child: Sequence[str]
-    files: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report(Generic[SampleT]):
+class Report:
     """
     What a run has seen.
 
     :param command: the command line.
     :param date: when it ended, in UTC, as ISO 8601 has it.
     :param commit: of the sources that ran, or of the commit that recorded the run.
-    :param machine: what it ran on.
+    :param machine: what it ran on, as :func:`~benchmarks.machine.this_machine` describes it.
     :param versions: of the programs of others that took part, by name.
     :param absences: what was not measured, by the program that is not installed.
-    :param entries: the commands of each row, where rows are programs.
+    :param entries: the commands behind each row, where rows are programs.
     :param samples: in the order in which they were taken.
     """
 
     command: str
     date: str
     commit: str
-    machine: Machine
-    versions: dict[str, str]
-    absences: dict[str, list[str]]
-    entries: Sequence[Entry]
-    samples: Sequence[SampleT]
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str]
+    absences: Mapping[str, Sequence[str]]
+    entries: Sequence[Mapping[str, Any]]
+    samples: Sequence[Sample]
 
     @property
     def origin(self) -> str:
@@ -103,9 +98,21 @@ class Report(Generic[SampleT]):
         at = f" at `{self.commit}`" if self.commit else ""
         machine = self.machine
         return (
-            f"`{self.command}`{at}, {self.date[:10]}, {machine.kernel}, {machine.cores} cores ({machine.processor}),"
-            f" {machine.python}"
+            f"`{self.command}`{at}, {self.date[:10]}, {machine['kernel']}, {machine['cores']} cores"
+            f" ({machine['processor']}), {machine['python']}"
         )
+
+    def taken(self, **case: object) -> list[Sample]:
+        """The samples that have these values."""
+        return [each for each in self.samples if all(each[name] == value for name, value in case.items())]
+
+    def values(self, figure: str, **case: object) -> list[Any]:
+        """A figure of each sample that has these values."""
+        return [each[figure] for each in self.taken(**case)]
+
+    def cases(self, *names: str, **case: object) -> list[tuple[Any, ...]]:
+        """The different values that samples have under these names, in order."""
+        return sorted({tuple(each[name] for name in names) for each in self.taken(**case)})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,22 +130,24 @@ class Run:
     tell: Callable[[str], object]
     versions: dict[str, str] = field(default_factory=dict)
     absences: dict[str, list[str]] = field(default_factory=dict)
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
 
-    def has(self, program: str, title: str) -> bool:
+    def has(self, program: str, title: str, *, is_package: bool = False) -> bool:
         """
         Whether a program of others is installed; its version, or that it is missing, goes into the report.
 
         :param title: what cannot be measured without it.
+        :param is_package: whether it is a Python package.
         """
-        if find(program) is None:
+        found = _version_of_package(program) if is_package else find(program) and version_of(program)
+        if found is None:
             self.tell(f"without {title}: {program} is not installed")
             self.absences.setdefault(program, []).append(title)
             return False
-        self.versions.setdefault(program, version_of(program))
+        self.versions.setdefault(program, str(found))
         return True
 
-    def turns(self, cases: Sequence[CaseT], rounds: int, quick_rounds: int) -> Iterator[tuple[int, CaseT]]:
+    def turns(self, cases: Sequence[CaseT], rounds: int, quick_rounds: int = 1) -> Iterator[tuple[int, CaseT]]:
         """
         Each case once in each round, with the number of the round. Every round has an order of its own: what else the
         machine does at some time is at no single case's cost.
@@ -151,34 +160,34 @@ class Run:
                 yield number, case
 
 
+def _version_of_package(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Benchmark(Generic[SampleT]):
+class Benchmark:
     """
     A question that is answered by measuring.
 
     :param name: on the command line.
     :param question: what is asked, for ``--help``.
-    :param sample: the dataclass of what one turn shows; its fields are numbers, strings and lists of them.
     :param measure: takes all turns.
     :param draw: the table in Markdown, from the report alone.
     :param page: the document that the table is in, below ``docs/``.
-    :param data: the file with the report, below ``docs/``.
+    :param file: the file with the report, below ``docs/``.
     :param chart: draws a chart beside the report, with the suffix ``.svg``.
     """
 
     name: str
     question: str
-    sample: type[SampleT]
-    measure: Callable[[Run], Iterator[SampleT]]
-    draw: Callable[[Report[SampleT]], str]
-    page: str = "tuning.md"
-    data: str = ""
-    chart: Callable[[Report[SampleT], Path], None] | None = None
-
-    @property
-    def file(self) -> str:
-        """The file with the report, below ``docs/``."""
-        return self.data or f"measurements/{self.name}.json"
+    measure: Callable[[Run], Iterator[Sample]]
+    draw: Callable[[Report], str]
+    page: str
+    file: str
+    chart: Callable[[Report, Path], None] | None = None
 
     @property
     def begin(self) -> str:
@@ -186,7 +195,7 @@ class Benchmark(Generic[SampleT]):
         return f"<!-- drawn from {self.file} by python -m benchmarks {self.name}: begin -->"
 
 
-def run(benchmark: Benchmark[Any], command: str, options: Options, docs: Path, tell: Callable[[str], object]) -> None:
+def run(benchmark: Benchmark, command: str, options: Options, docs: Path, tell: Callable[[str], object]) -> None:
     """
     Run a benchmark, and write its report.
 
@@ -210,7 +219,7 @@ def run(benchmark: Benchmark[Any], command: str, options: Options, docs: Path, t
     write_report(docs / benchmark.file, report)
 
 
-def redraw(benchmark: Benchmark[Any], docs: Path) -> None:
+def redraw(benchmark: Benchmark, docs: Path) -> None:
     """
     Draw a benchmark's table, and its chart, from the report that is there.
 
@@ -218,7 +227,7 @@ def redraw(benchmark: Benchmark[Any], docs: Path) -> None:
     :raises ValueError: the page does not have the markers.
     :raises ImportError: the chart needs matplotlib, which is not installed; the table is drawn.
     """
-    report = read_report(docs / benchmark.file, benchmark.sample)
+    report = read_report(docs / benchmark.file)
     path = docs / benchmark.page
     page = path.read_text(encoding="utf-8")
     old = f"{benchmark.begin}\n{drawn_part(benchmark, page)}\n{END}"
@@ -227,7 +236,7 @@ def redraw(benchmark: Benchmark[Any], docs: Path) -> None:
         benchmark.chart(report, (docs / benchmark.file).with_suffix(".svg"))
 
 
-def drawn_part(benchmark: Benchmark[Any], page: str) -> str:
+def drawn_part(benchmark: Benchmark, page: str) -> str:
     """
     What is between the markers.
 
@@ -241,40 +250,28 @@ def drawn_part(benchmark: Benchmark[Any], page: str) -> str:
     return part
 
 
-def write_report(path: Path, report: Report[Any]) -> None:
-    """Write a report: JSON with a line for each entry and each sample, so that two runs can be compared by lines."""
-    data = _rounded(asdict(cast(Any, report)))
-    lines = []
-    for key, value in data.items():
-        if isinstance(value, (list, tuple)) and value:
-            text = "[\n" + ",\n".join(f"    {json.dumps(each)}" for each in value) + "\n  ]"
-        else:
-            text = json.dumps(value)
-        lines.append(f"  {json.dumps(key)}: {text}")
+def write_report(path: Path, report: Report) -> None:
+    """Write a report."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    path.write_text(to_json(asdict(report)), encoding="utf-8")
 
 
-def read_report(path: Path, sample: type[SampleT]) -> Report[SampleT]:
+def read_report(path: Path) -> Report:
     """
     Read a report.
 
-    :param sample: the dataclass of its samples.
     :raises TypeError: something is missing in it, or has no place in it.
     """
-    data = json.loads(path.read_text(encoding="utf-8"))
-    data["machine"] = Machine(**data["machine"])
-    data["entries"] = [Entry(**each) for each in data["entries"]]
-    data["samples"] = [sample(**each) for each in data["samples"]]
-    return Report(**data)
+    return Report(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def _rounded(value: Any) -> Any:
-    """The same with every fraction rounded."""
-    if isinstance(value, float):
-        return round(value, _DIGITS)
-    if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(each) for each in value]
-    return value
+def to_json(data: Mapping[str, Any]) -> str:
+    """JSON with rounded fractions and a line for each item of a list, so that two runs can be compared by lines."""
+    rounded = json.loads(json.dumps(data), parse_float=lambda text: round(float(text), _DIGITS))
+    lines = []
+    for key, value in rounded.items():
+        text = json.dumps(value)
+        if isinstance(value, list) and value:
+            text = "[\n" + ",\n".join(f"    {json.dumps(each)}" for each in value) + "\n  ]"
+        lines.append(f"  {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"

@@ -11,21 +11,17 @@ import math
 import os
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from benchmarks.benchmark import Benchmark, Report, Run
+from benchmarks.benchmark import Benchmark, Report, Run, Sample
+from benchmarks.machine import ROOT
 from benchmarks.processes import run_to_end
-from benchmarks.text import table
+from benchmarks.tables import table
 
-__all__ = ["BENCHMARK", "SUBJECTS", "Sample", "Subject", "draw", "slope"]
+__all__ = ["BENCHMARK", "Subject", "draw", "slope"]
 
-_ROUNDS, _QUICK_ROUNDS = 3, 1
 _TO_END = 900.0  # seconds that a step has
-
-_HERE = Path(__file__).resolve().parent.parent
-"""The directory in which the benchmarks can be imported."""
 
 _LINEAR = 1.15
 """The slope up to which growth counts as linear: one run differs from another by as much."""
@@ -40,104 +36,67 @@ _LEAST_TIME, _LEAST_MEMORY = 0.002, 500_000
 """Seconds and bytes below which a figure is noise, and has no slope."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(NamedTuple):
     """
     What grows.
 
-    :param title: the name in tables.
-    :param sizes: how many there are of it.
-    :param quick_sizes: the same for a quick run.
-    :param steps: the steps that are measured, by the name that the program has for them, with their titles.
+    :ivar title: the name in tables.
+    :ivar sizes: how many there are of it.
+    :ivar quick_sizes: the same for a quick run.
+    :ivar steps: the steps that are measured, by the name that the program has for them, with their titles.
     """
 
     title: str
     sizes: Sequence[int]
     quick_sizes: Sequence[int]
-    steps: dict[str, str]
+    steps: Mapping[str, str]
 
 
-SUBJECTS = (
+_STORAGE_STEPS = {
+    "start": "open the storage, as a peer does",
+    "list": "list the tasks",
+    "open": "open a piece of each of 100 tasks",
+    "collect": "collect garbage; nothing is removed",
+}
+_PIECE_STEPS = {
+    "write": "write all rows",
+    "read": "read all rows",
+    "announce": "take in the announcements of a parent",
+}
+_PLAN = "plan a download from one parent, in simulated time"
+_CHILDREN = "serve and fetch four pieces of 4 KiB for each child, in one process"
+
+_SUBJECTS = (
+    Subject("tasks in a storage", (10**2, 10**3, 10**4, 10**5), (100, 200), _STORAGE_STEPS),
+    Subject("pieces of a task", (10**3, 10**4, 10**5, 10**6), (100, 200), _PIECE_STEPS),
+    Subject("pieces of a download", (10**3, 10**4, 10**5), (100, 200), {"plan": _PLAN}),  # a million take minutes
+    Subject("children at once", (10, 100, 1000, 2000), (2, 4), {"children": _CHILDREN}),
     Subject(
-        title="tasks in a storage",
-        sizes=(10**2, 10**3, 10**4, 10**5),
-        quick_sizes=(100, 200),
-        steps={
-            "start": "open the storage, as a peer does",
-            "list": "list the tasks",
-            "open": "open a piece of each of 100 tasks",
-            "collect": "collect garbage; nothing is removed",
-        },
-    ),
-    Subject(
-        title="pieces of a task",
-        sizes=(10**3, 10**4, 10**5, 10**6),
-        quick_sizes=(100, 200),
-        steps={
-            "write": "write all rows",
-            "read": "read all rows",
-            "announce": "take in the announcements of a parent",
-        },
-    ),
-    Subject(
-        title="pieces of a download",
-        sizes=(10**3, 10**4, 10**5),  # a million take minutes
-        quick_sizes=(100, 200),
-        steps={"plan": "plan a download from one parent, in simulated time"},
-    ),
-    Subject(
-        title="children at once",
-        sizes=(10, 100, 1000, 2000),
-        quick_sizes=(2, 4),
-        steps={"children": "serve and fetch four pieces of 4 KiB for each child, in one process"},
-    ),
-    Subject(
-        title="gigabytes of a task",
-        sizes=(1, 10, 100, 1000),
-        quick_sizes=(1, 2),
-        steps={
-            "gigabytes": "plan a download from one parent, in simulated time",
-            "sparse": "open 100 pieces of a sparse file",
-        },
+        *("gigabytes of a task", (1, 10, 100, 1000), (1, 2)),
+        {"gigabytes": _PLAN, "sparse": "open 100 pieces of a sparse file"},
     ),
 )
 """All that is measured."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """
-    One step at one size.
-
-    :param step: its name.
-    :param size: how many there are of what grows.
-    :param processor: seconds of processor time.
-    :param grown: bytes by which the process's memory has grown at most.
-    :param load: how many processes of the machine ran or wanted to, in the minute before.
-    """
-
-    step: str
-    size: int
-    processor: float
-    grown: int
-    load: float
-
-
 def measure(run: Run) -> Iterator[Sample]:
-    """Take each step at each size."""
+    """
+    Take each step at each size. A sample has both, the load average, the ``processor`` seconds, and the bytes by which
+    the process's memory has ``grown`` at most.
+    """
     cases = [
         (step, size)
-        for subject in SUBJECTS
+        for subject in _SUBJECTS
         for size in (subject.quick_sizes if run.options.quick else subject.sizes)
         for step in subject.steps
     ]
-    for number, (step, size) in run.turns(cases, _ROUNDS, _QUICK_ROUNDS):
+    for number, (step, size) in run.turns(cases, 3):
         kind = "tasks" if step in _ON_TASKS else f"{step}-{number}"
         directory = run.directory / f"{kind}-{size}"
         command = [sys.executable, "-m", "benchmarks.programs.growth", step, str(size), str(directory)]
         load = os.getloadavg()[0]
-        found = json.loads(run_to_end(command, _HERE, _TO_END).checked(step).output)
-        yield Sample(step=step, size=size, load=load, **found)
+        found = json.loads(run_to_end(command, ROOT, _TO_END).checked(step).output)
+        yield {"step": step, "size": size, **found, "load": load}
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
@@ -157,37 +116,31 @@ def _before_last(sizes: Sequence[float]) -> int:
     return max((at for at, size in enumerate(sizes) if _FAR_ENOUGH * size <= sizes[-1]), default=0)
 
 
-def draw(report: Report[Sample]) -> str:
+def draw(report: Report) -> str:
     """For each subject the median time and most memory of each step, at the least and largest size, and the slopes."""
-    loads = [each.load for each in report.samples]
+    loads = report.values("load")
     legend = (
         "Median processor time in ms, and the MB by which memory grows. Slopes of both up to the largest size, from one"
         f" that is at most 1/{_FAR_ENOUGH} of it: 1 is linear, none where a figure is too small. The load average was"
         f" {min(loads):.1f} to {max(loads):.1f}."
     )
     parts = [report.origin, legend]
-    for subject in SUBJECTS:
-        mine = [each for each in report.samples if each.step in subject.steps]
-        sizes = sorted({each.size for each in mine})
-        if mine:
-            seen = {each.step for each in mine}
-            rows = [
-                _row(title, [each for each in mine if each.step == step])
-                for step, title in subject.steps.items()
-                if step in seen
-            ]
-            parts.append(table([subject.title, f"{sizes[0]:,}", f"{sizes[-1]:,}", "slopes"], rows))
+    for subject in _SUBJECTS:
+        steps = {step: title for step, title in subject.steps.items() if report.taken(step=step)}
+        if steps:
+            sizes = sorted({size for step in steps for size in report.values("size", step=step)})
+            head = [subject.title, f"{sizes[0]:,}", f"{sizes[-1]:,}", "slopes"]
+            parts.append(table(head, [_row(report, step, title) for step, title in steps.items()]))
     return "\n\n".join(parts)
 
 
-def _row(title: str, samples: Sequence[Sample]) -> list[str]:
-    """A step's figures by size."""
-    sizes = sorted({each.size for each in samples})
-    times = [statistics.median(each.processor for each in samples if each.size == size) for size in sizes]
-    memory = [max(each.grown for each in samples if each.size == size) for size in sizes]
-    figures = [f"{time * 1e3:,.0f}, {grown / 1e6:.1f}" for time, grown in zip(times, memory, strict=True)]
-    slopes = f"{_slope_text(sizes, times, _LEAST_TIME)}, {_slope_text(sizes, memory, _LEAST_MEMORY)}"
-    return [title, figures[0], figures[-1], slopes]
+def _row(report: Report, step: str, title: str) -> list[str]:
+    """A step's figures at the least and the largest size."""
+    sizes = [size for (size,) in report.cases("size", step=step)]
+    times = [statistics.median(report.values("processor", step=step, size=size)) for size in sizes]
+    memory = [max(report.values("grown", step=step, size=size)) for size in sizes]
+    figures = [f"{times[at] * 1e3:,.0f}, {memory[at] / 1e6:.1f}" for at in (0, -1)]
+    return [title, *figures, f"{_slope_text(sizes, times, _LEAST_TIME)}, {_slope_text(sizes, memory, _LEAST_MEMORY)}"]
 
 
 def _slope_text(sizes: Sequence[int], values: Sequence[float], least: float) -> str:
@@ -201,7 +154,8 @@ def _slope_text(sizes: Sequence[int], values: Sequence[float], least: float) -> 
 BENCHMARK = Benchmark(
     name="growth",
     question="how do time and memory grow with tasks, pieces, children and gigabytes?",
-    sample=Sample,
     measure=measure,
     draw=draw,
+    page="tuning.md",
+    file="measurements/growth.json",
 )

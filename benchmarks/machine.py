@@ -1,4 +1,4 @@
-"""Describes where a benchmark ran: the machine, the versions, the installed programs."""
+"""The machine: its description, its installed programs, and what its processes use, as Linux counts it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,27 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-__all__ = ["PROGRAMS", "ROOT", "Machine", "commit", "find", "this_machine", "version_of"]
+import psutil
+
+__all__ = [
+    "PROGRAMS",
+    "ROOT",
+    "commit",
+    "family",
+    "find",
+    "peak_memory",
+    "processor_of_all",
+    "processor_of_family",
+    "processor_seconds",
+    "this_machine",
+    "version_of",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
@@ -32,44 +48,21 @@ _OURS = {
 _PACKAGES = ("dragonfly-vortex", "Twisted", "isal", "grpcio", "protobuf", "dragonfly-api")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """
-    What a benchmark ran on.
-
-    :param kernel: the system and its release.
-    :param processor: the processor's own name.
-    :param cores: how many of them may be used.
-    :param memory: in bytes.
-    :param python: the interpreter and its version.
-    :param packages: the versions of the packages that matter here, by name.
-    """
-
-    kernel: str
-    processor: str
-    cores: int
-    memory: int
-    python: str
-    packages: dict[str, str]
-
-
-def this_machine() -> Machine:
-    """The machine that this process runs on."""
+def this_machine() -> dict[str, Any]:
+    """The system, the processor, the usable cores, the memory in bytes, and the versions of what matters here."""
     name = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    versions = {}
+    packages = {}
     for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return Machine(
-        kernel=f"{platform.system()} {platform.release()}",
-        processor=name[1] if name else platform.machine(),
-        cores=len(os.sched_getaffinity(0)),
-        memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        python=f"{platform.python_implementation()} {platform.python_version()}",
-        packages=versions,
-    )
+        with suppress(PackageNotFoundError):
+            packages[package] = version(package)
+    return {
+        "kernel": f"{platform.system()} {platform.release()}",
+        "processor": name[1] if name else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory": psutil.virtual_memory().total,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": packages,
+    }
 
 
 def commit() -> str:
@@ -119,3 +112,41 @@ def version_of(name: str) -> str:
         ).stdout
     found = re.search(r"\d+(?:\.\d+)+", said)
     return found[0] if found else "?"
+
+
+def family(pid: int) -> list[int]:
+    """The IDs of a running process and of all its running descendants."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").iterdir():
+            found += map(int, (task / "children").read_text(encoding="ascii").split())
+    return found
+
+
+def processor_seconds(pid: int) -> float:
+    """
+    The processor time of a running process, all its threads together, those that have ended too.
+
+    It is the process's clock (clock_getcpuclockid(3)): ``/proc/PID/stat`` counts in steps of ten milliseconds, and a
+    parent may need no more than twenty such steps for a file. The clock's number is Linux's own
+    (``include/linux/posix-timers_types.h``): the complement of the process ID, and 2 for the scheduler's count.
+    """
+    return time.clock_gettime(~pid << 3 | 2)
+
+
+def processor_of_family(pid: int) -> float:
+    """The processor time of a running process and of its running descendants."""
+    return sum(processor_seconds(each) for each in family(pid))
+
+
+def peak_memory(pid: int) -> int:
+    """The most bytes that a running process has had in memory (VmHWM)."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kilobytes) * 1024
+
+
+def processor_of_all() -> float:
+    """The processor seconds that the machine's cores have spent on anything since it started."""
+    used = psutil.cpu_times()
+    return float(used.user + used.nice + used.system + used.irq + used.softirq + used.steal)

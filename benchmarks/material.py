@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.machine import PROGRAMS
-from benchmarks.processes import run_to_end, running
+from benchmarks.peers import ours
+from benchmarks.processes import run_to_end
 
 __all__ = [
     "Task",
@@ -72,7 +72,7 @@ def import_file(source: Path, piece_length: int, storage: Path, *, package: Path
     config = storage.with_suffix(".yaml")
     config.write_text(f"storage: {{dir: {storage}}}\n", encoding="utf-8")
     options: list[str | Path] = ["--link", "--config", config, "--piece-length", str(piece_length)]
-    command = [*running(package), PROGRAMS / "dfvortex", "import", *options, source]
+    command = ours("dfvortex", "import", *options, source, package=package)
     ran = run_to_end(command, storage.parent, _TO_IMPORT).checked("import")
     return Task(task_id=ran.output.splitlines()[-1], source=source, storage=storage)
 

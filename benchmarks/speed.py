@@ -9,45 +9,92 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
-from benchmarks.benchmark import Benchmark, Run
+from benchmarks.benchmark import Benchmark, Report, Run, Sample
 from benchmarks.client import WIRE_FORMATS, Exchange, Reader, learn
-from benchmarks.contest import take_turn
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.figures import START_UP_LENGTH, Case
-from benchmarks.machine import PROGRAMS, find
-from benchmarks.material import Task, import_file, make_certificate, make_file
-from benchmarks.peers import Peer, download
-from benchmarks.processes import DidNotWork, Server, processor_of_family, run_to_end
-from benchmarks.speed_table import (
-    COMMANDS,
-    EARLIER,
-    FILES,
-    PIECE,
-    REQUEST,
-    THIS,
-    Cost,
-    Sample,
-    draw,
-)
+from benchmarks.machine import processor_of_family
+from benchmarks.material import Task, import_file, make_file
+from benchmarks.peers import Peer, download, ours
+from benchmarks.processes import Command, DidNotWork, Server, run_to_end
+from benchmarks.tables import Line, length, ratios
+from benchmarks.turn import START_UP_LENGTH, Case, is_here, make_tasks, take_turn
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["BENCHMARK"]
+__all__ = ["BENCHMARK", "LINES", "draw"]
+
+_COMMANDS = ("stat", "list", "import")
+"""Commands on a storage, whose start is measured; ``import`` is of 1 MB."""
+
+_EARLIER = " (earlier)"
+"""What stands behind the name of what an earlier version does; the report has it apart."""
+
+LINES = (
+    Line(title="whole command under TLS : plain", ours="tls", other="tcp", at_least=0.75),
+    Line(title="pieces under TLS : a loop over pyOpenSSL", ours="tls-pieces", other="tls-loop", at_least=0.7),
+    Line(
+        title="a parent's processor time under TLS : that loop's sender",
+        ours="tls-pieces",
+        other="tls-loop",
+        by="parent",
+        at_most=1.15,
+    ),
+    Line(title="time of the whole command : SHA-256 of the file alone", ours="tcp", other="sha256", at_most=1.15),
+    Line(title="whole command, TCP : gRPC", ours="tcp", other="grpc", at_least=2.5),
+    Line(
+        title="`dfvortex download` of 1 MB : `from twisted.internet import reactor`",
+        ours="download",
+        other="reactor",
+        at_most=1.35,
+    ),
+    *(
+        Line(title=f"{title} : the earlier version", ours=name, other=name + _EARLIER, by=by, at_most=most)
+        for title, name, by, most in (
+            *((f"`dfvortex {command}`", command, "processor", 0.5) for command in _COMMANDS),
+            ("a parent's processor time for a request of 4 KiB, on 8 connections", "request", "parent", 0.55),
+            ("a child's processor time for a piece of 4 KiB", "piece", "processor", 0.5),
+        )
+    ),
+    Line(
+        title="requests of 4 KiB beside 200 commits a second : beside none",
+        ours="commits",
+        other="request",
+        at_least=0.8,
+    ),
+    Line(
+        title="a parent's processor time, plain : nginx",
+        ours="plain-from-ours",
+        other="plain-from-nginx",
+        by="parent",
+        at_most=1.2,
+    ),
+    Line(
+        title="pieces : the reference from itself, plain writes",
+        ours="tcp-pieces",
+        other="plain-reference",
+        at_least=1.0,
+    ),
+    Line(title="seconds to connect where the first of two addresses refuses", ours="two addresses", at_most=0.02),
+)
+"""What was to be reached."""
+
+_FILES = (
+    *("tcp", "grpc", "tls", "tcp-pieces", "tls-pieces", "tls-loop", "sha256"),
+    *("curl", "aria2", "s5cmd", "libtorrent", "iperf3"),
+    *("plain-from-ours", "plain-from-nginx", "plain-reference"),
+)
+"""The contestants that fetch a file. Each turn writes it once."""
 
 _LENGTH = 512 * 10**6
-"""Bytes of the file. Each turn writes it once."""
-
 _QUICK_FILES = ("tls-loop",)
 _QUICK_LENGTH = 2 * START_UP_LENGTH
-_PIECE_LENGTH, _CONCURRENCY = 4 * 2**20, 8
 
 _SMALL_PIECE = 4096
 _PIECES, _QUICK_PIECES = 8192, 64
@@ -60,111 +107,105 @@ _COMMITS = 200
 _TO_RUN = 120.0
 """Seconds that a program has."""
 
-_ROUNDS, _QUICK_ROUNDS = 5, 1
-
-Turn = Callable[[], Cost]
+_ROUNDS = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Version:
+class Cost(NamedTuple):
+    """
+    What a turn has cost.
+
+    :ivar seconds: how long it took.
+    :ivar processor: seconds of processor time, of a child or a command.
+    :ivar parent: seconds of a parent's processor time.
+    :ivar length: bytes of the file, where one is fetched.
+    """
+
+    seconds: float
+    processor: float = 0.0
+    parent: float = 0.0
+    length: int = 0
+
+
+class _Version(NamedTuple):
     """
     A version of the package, with a parent of its own that runs.
 
-    :param parent: serves ``task``, ``first`` and ``megabyte``.
-    :param task: pieces of 4 KiB.
-    :param first: a task of one such piece, whose download shows what the start of a child costs.
-    :param megabyte: a task of one piece of 1 MB.
-    :param exchanges: the requests for ``task``.
+    :ivar package: its checkout; None for the one that is installed.
+    :ivar parent: serves ``task``, ``first`` and ``megabyte``.
+    :ivar task: pieces of 4 KiB.
+    :ivar first: a task of one such piece, whose download shows what the start of a child costs.
+    :ivar megabyte: a task of one piece of 1 MB.
+    :ivar exchanges: the requests for ``task``.
     """
 
+    package: Path | None
     parent: Peer
     task: Task
     first: Task
     megabyte: Task
     exchanges: Sequence[Exchange]
 
-    def command(self, *words: str | Path) -> list[str | Path]:
-        """A command of this version."""
-        return [*self.parent.prefix, PROGRAMS / "dfvortex", *words]
+    def run(self, directory: Path, *words: str | Path) -> Cost:
+        """Run a command of this version."""
+        return _run(ours("dfvortex", *words, package=self.package), directory)
+
+
+_Turns = dict[tuple[str, str], Callable[[], Cost]]
+"""By what is measured, and of which version; for a contestant ``file`` or ``start-up``."""
 
 
 def measure(run: Run) -> Iterator[Sample]:
-    """Take all turns."""
+    """Take all turns. A sample has its round, what was measured of which version, the load average, and the cost."""
     with ExitStack() as stack:
         turns = {**_files(run), **_programs(run, stack)}
-        for number, (what, version) in run.turns(list(turns), _ROUNDS, _QUICK_ROUNDS):
+        for number, (what, version) in run.turns(list(turns), _ROUNDS):
             cost = turns[what, version]()
-            yield Sample(round=number, what=what, version=version, load=os.getloadavg()[0], **vars(cost))
+            load = os.getloadavg()[0]
+            yield {**cost._asdict(), "round": number, "what": what, "version": version, "load": load}
 
 
-def _files(run: Run) -> dict[tuple[str, str], Turn]:
+def _files(run: Run) -> _Turns:
     """The turns of the contest: a file, and one of 1 MB that shows what start-up costs."""
-    names = _QUICK_FILES if run.options.quick else FILES
-    length = run.options.size or (_QUICK_LENGTH if run.options.quick else _LENGTH)
-    make_certificate(run.directory)
-    turns: dict[tuple[str, str], Turn] = {}
-    for size in (length, START_UP_LENGTH):
-        place = run.directory / f"{size}"
-        place.mkdir()
-        make_file(place / "file", size)
-        task = import_file(place / "file", _PIECE_LENGTH, place / "storage")
-        for name in names:
-            if _is_here(run, name):
-                case = Case(contestant=name, content_length=size, piece_length=_PIECE_LENGTH, concurrency=_CONCURRENCY)
-                what = "start-up" if size == START_UP_LENGTH else "file"
-                turns[name, what] = partial(_fetch, case, task, run.directory)
-    return turns
+    names = _QUICK_FILES if run.options.quick else _FILES
+    size = run.options.size or (_QUICK_LENGTH if run.options.quick else _LENGTH)
+    wanted = [name for name in names if is_here(run, CONTESTANTS[name])]
+    cases = {
+        (name, what): Case(name, each)
+        for name in wanted
+        for what, each in (("file", size), ("start-up", START_UP_LENGTH))
+    }
+    tasks = make_tasks(list(cases.values()), run.directory)
+
+    def fetch(case: Case) -> Cost:
+        took = take_turn(case, tasks, run.directory)
+        return Cost(took["seconds"], took["child_processor"], took["parent_processor"], case.content_length)
+
+    return {key: partial(fetch, case) for key, case in cases.items()}
 
 
-def _is_here(run: Run, name: str) -> bool:
-    """Whether all that a contestant needs is installed."""
-    contestant = CONTESTANTS[name]
-    if name == "libtorrent" and find_spec(name) is None:
-        run.absences[name] = [contestant.title]
-    elif all(find(program) is not None or run.has(program, contestant.title) for program in contestant.programs):
-        return True
-    return False
-
-
-def _fetch(case: Case, task: Task, directory: Path) -> Cost:
-    """A turn of the contest."""
-    sample = take_turn(0, case, task, directory)
-    return Cost(
-        seconds=sample.seconds,
-        processor=sample.child_processor,
-        parent=sample.parent_processor,
-        length=case.content_length,
-    )
-
-
-def _programs(run: Run, stack: ExitStack) -> dict[tuple[str, str], Turn]:
+def _programs(run: Run, stack: ExitStack) -> _Turns:
     """The turns of commands, requests and small pieces, of each version; and what is compared with no other."""
     pieces, least = (_QUICK_PIECES, 0) if run.options.quick else (_PIECES, _COMMITS // 2)
-    make_file(run.directory / "small", pieces * _SMALL_PIECE)
-    make_file(run.directory / "first", _SMALL_PIECE)
-    make_file(run.directory / "megabyte", START_UP_LENGTH)
-    packages: dict[str, Path | None] = {THIS: None}
+    place = run.directory
+    for name, size in (("small", pieces * _SMALL_PIECE), ("first", _SMALL_PIECE), ("megabyte", START_UP_LENGTH)):
+        make_file(place / name, size)
+    turns: _Turns = {}
+    this = _start(place, "this", None, stack)
+    versions = [("this", this)]
     if run.options.against is not None:
-        packages[EARLIER] = run.options.against
-    turns: dict[tuple[str, str], Turn] = {}
-    for name, package in packages.items():
-        version = _start(run.directory, name, package, stack)
-        operands: dict[str, list[str | Path]] = {
-            "stat": [version.megabyte.task_id],
-            "import": [run.directory / "megabyte"],
-        }
-        for command in COMMANDS:
-            words = version.command(command, *operands.get(command, []), "--config", version.parent.config)
-            turns[command, name] = partial(_run, words, run.directory)
-        turns[REQUEST, name] = partial(_request, version, pieces)
-        turns[PIECE, name] = partial(_piece, version, run.directory, pieces)
-        if package is None:
-            output = run.directory / "output"
-            words = version.command(*download(version.megabyte.task_id, version.parent, "tcp", output))
-            turns["download", THIS] = partial(_run, words, run.directory)
-            turns["commits", THIS] = partial(_request_beside_commits, version, run.directory, pieces, least)
-            turns["two addresses", THIS] = partial(_connect, version.parent.port, run.directory)
-    turns["reactor", ""] = partial(_run, [sys.executable, "-c", "from twisted.internet import reactor"], run.directory)
+        versions.append(("earlier", _start(place, "earlier", run.options.against, stack)))
+    for name, version in versions:
+        operands: dict[str, list[str | Path]] = {"stat": [version.megabyte.task_id], "import": [place / "megabyte"]}
+        for command in _COMMANDS:
+            words = [command, *operands.get(command, []), "--config", version.parent.config]
+            turns[command, name] = partial(version.run, place, *words)
+        turns["request", name] = partial(_request, version, pieces)
+        turns["piece", name] = partial(_piece, version, place, pieces)
+    words = download(this.megabyte.task_id, this.parent, place / "output")
+    turns["download", "this"] = partial(this.run, place, *words)
+    turns["commits", "this"] = partial(_request_beside_commits, this, place, pieces, least)
+    turns["two addresses", "this"] = partial(_connect, this.parent.port, place)
+    turns["reactor", ""] = partial(_run, [sys.executable, "-c", "from twisted.internet import reactor"], place)
     return turns
 
 
@@ -172,19 +213,19 @@ def _start(directory: Path, name: str, package: Path | None, stack: ExitStack) -
     """A version that serves until the stack ends."""
     storage = directory / name
     task, first, megabyte = (
-        import_file(directory / source, length, storage, package=package)
-        for source, length in (("small", _SMALL_PIECE), ("first", _SMALL_PIECE), ("megabyte", _PIECE_LENGTH))
+        import_file(directory / source, size, storage, package=package)
+        for source, size in (("small", _SMALL_PIECE), ("first", _SMALL_PIECE), ("megabyte", 4 * 2**20))
     )
     parent = stack.enter_context(Peer(storage, directory / f"{name}-parent", package=package))
-    length = task.source.stat().st_size
-    exchanges = learn(parent.port, WIRE_FORMATS["vortex"](task.task_id), length, _SMALL_PIECE, task.task_id)
-    return _Version(parent=parent, task=task, first=first, megabyte=megabyte, exchanges=exchanges)
+    size = task.source.stat().st_size
+    exchanges = learn(parent.port, WIRE_FORMATS["vortex"](task.task_id), size, _SMALL_PIECE, task.task_id)
+    return _Version(package, parent, task, first, megabyte, exchanges)
 
 
-def _run(command: Sequence[str | Path], directory: Path) -> Cost:
+def _run(command: Command, directory: Path) -> Cost:
     """A command, from its start to its end."""
     ran = run_to_end(command, directory, _TO_RUN).checked(" ".join(map(str, command)))
-    return Cost(seconds=ran.seconds, processor=ran.processor)
+    return Cost(ran.seconds, ran.processor)
 
 
 def _request(version: _Version, count: int) -> Cost:
@@ -194,7 +235,7 @@ def _request(version: _Version, count: int) -> Cost:
         used, began = processor_of_family(version.parent.pid), monotonic()
         reader.read()
         seconds, used = monotonic() - began, processor_of_family(version.parent.pid) - used
-    return Cost(seconds=seconds / count, processor=0.0, parent=used / count)
+    return Cost(seconds / count, parent=used / count)
 
 
 def _request_beside_commits(version: _Version, directory: Path, count: int, least: int) -> Cost:
@@ -206,11 +247,9 @@ def _request_beside_commits(version: _Version, directory: Path, count: int, leas
     """
     task_id = f"{version.first.task_id[:-1]}x"
     program: list[str | Path] = [sys.executable, "-m", "benchmarks.programs.commits", version.task.storage, task_id]
-    place = directory / "commits"
-    place.mkdir(exist_ok=True)
     with Catalog(version.task.storage, Access.READ) as catalog:
         before = catalog.count_pieces(PieceKind.STANDARD, task_id)
-        with Server([*program, str(_COMMITS)], place, "committing"):
+        with Server([*program, str(_COMMITS)], directory / "commits", "committing"):
             began = monotonic()
             cost = _request(version, count)
             seconds = monotonic() - began
@@ -222,29 +261,48 @@ def _request_beside_commits(version: _Version, directory: Path, count: int, leas
 
 def _piece(version: _Version, directory: Path, count: int) -> Cost:
     """A small piece of a download by the command; what one of a single piece costs is taken off."""
-    words = [
-        version.command(*download(task.task_id, version.parent, "tcp", directory / "output"), "--no-sync")
+    of_all, of_one = (
+        version.run(directory, *download(task.task_id, version.parent, directory / "output"), "--no-sync")
         for task in (version.task, version.first)
-    ]
-    of_all, of_one = (_run(each, directory) for each in words)
-    return Cost(
-        seconds=max(0.0, of_all.seconds - of_one.seconds) / count,
-        processor=max(0.0, of_all.processor - of_one.processor) / count,
     )
+    seconds, processor = of_all.seconds - of_one.seconds, of_all.processor - of_one.processor
+    return Cost(max(0.0, seconds) / count, max(0.0, processor) / count)
 
 
 def _connect(port: int, directory: Path) -> Cost:
     """A connection to a name whose first address refuses."""
     command = [sys.executable, "-m", "benchmarks.programs.two_addresses", str(port)]
     ran = run_to_end(command, directory, _TO_RUN).checked("two addresses")
-    return Cost(seconds=float(ran.output), processor=ran.processor)
+    return Cost(float(ran.output), ran.processor)
+
+
+def draw(report: Report) -> str:
+    """The lines. The report has each contestant's figures."""
+    loads = report.values("load")
+    origin = (
+        f"{report.origin}; {max(report.values('round')) + 1} rounds, a file of {length(max(report.values('length')))},"
+        f" a load of {min(loads):.1f} to {max(loads):.1f}"
+    )
+
+    def costs(name: str, by: str) -> dict[int, float]:
+        """What was seen in each round, less the least start-up where a file is fetched."""
+        is_earlier = name.endswith(_EARLIER)
+        what = name.removesuffix(_EARLIER)
+        idle = min(report.values(by, what=what, version="start-up"), default=0.0)
+        return {
+            each["round"]: each[by] - idle
+            for each in report.taken(what=what)
+            if each["version"] != "start-up" and (each["version"] == "earlier") == is_earlier
+        }
+
+    return f"{origin}; start-up is taken off\n\n{ratios(LINES, costs)}"
 
 
 BENCHMARK = Benchmark(
     name="speed",
     question="where is it slow, beside what is possible and beside an earlier version (--against)?",
-    sample=Sample,
     measure=measure,
     draw=draw,
     page="performance.md",
+    file="measurements/speed.json",
 )

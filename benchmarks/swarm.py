@@ -15,19 +15,17 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
 from signal import SIGKILL
 
-from benchmarks.benchmark import Benchmark, Run
+from benchmarks.benchmark import Benchmark, Run, Sample
+from benchmarks.machine import processor_of_all
 from benchmarks.material import Task, import_file, is_same, make_file
-from benchmarks.peers import Peer
-from benchmarks.processes import Server, free_port, processor_of_all
+from benchmarks.peers import Peer, uploaded
+from benchmarks.processes import Command, Ran, Server, free_port, run_together
 from benchmarks.programs.torrent import make_torrent
-from benchmarks.swarm_figures import FORGED, KILLED, OURS, SIMULATED, TORRENT, Case, Sample, draw, draw_chart, simulated
-from benchmarks.together import Finished, run_together
+from benchmarks.swarm_table import FORGED, KILLED, OURS, SIMULATED, TORRENT, Case, draw, draw_chart, simulated
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
@@ -46,7 +44,7 @@ _COUNTS, _QUICK_COUNTS = (1, 4, 8, 16), (1, 2)
 _HARMED = 8
 """Peers of which one in four is killed, or lies."""
 
-_ROUNDS, _QUICK_ROUNDS = 3, 1
+_ROUNDS = 3
 
 _SLOWEST, _PATIENCE = 3.0, 60.0
 """
@@ -55,44 +53,23 @@ before so many seconds.
 """
 
 
-@dataclass(slots=True, kw_only=True)
-class _Clock:
-    """The processor's and the wall's time, from the cue on."""
-
-    load: float = field(default_factory=lambda: os.getloadavg()[0])
-    began: float = 0.0
-    used: float = 0.0
-
-    def start(self) -> None:
-        """Begin."""
-        self.began, self.used = time.monotonic(), processor_of_all()
-
-    def busy(self) -> float:
-        """The part of the cores' time that was used since."""
-        cores = len(os.sched_getaffinity(0))
-        return (processor_of_all() - self.used) / ((time.monotonic() - self.began) * cores)
-
-
 def measure(run: Run) -> Iterator[Sample]:
-    """Each swarm in a directory of its own."""
+    """Each swarm in a directory of its own; see :class:`~benchmarks.swarm_table.Case` for a sample."""
     quick = run.options.quick
     source = run.directory / "file"
     make_file(source, _QUICK_LENGTH if quick else _LENGTH)
-    programs = [OURS, SIMULATED, *_has_torrent(run)]
+    programs = [OURS, SIMULATED, *([TORRENT] if run.has(TORRENT, "a swarm of libtorrent", is_package=True) else [])]
+    counts = _QUICK_COUNTS if quick else _COUNTS
+    harmed = counts[-1] if quick else _HARMED
     cases = []
     for piece_length in _QUICK_PIECE_LENGTHS if quick else _PIECE_LENGTHS:
-        for count in _QUICK_COUNTS if quick else _COUNTS:
-            cases += [Case(program=each, peers=count, piece_length=piece_length) for each in programs]
-        harmed = _QUICK_COUNTS[-1] if quick else _HARMED
-        cases.append(Case(program=OURS, peers=harmed, piece_length=piece_length, harm=KILLED))
-    honest = harmed - max(1, harmed // 4)
+        cases += [Case(each, count, piece_length) for count in counts for each in programs]
+        cases.append(Case(OURS, harmed, piece_length, KILLED))
     harms = [FORGED] if quick else [*_faults(), FORGED]
-    lies = [Case(program=OURS, peers=honest, piece_length=_MIB, harm=each) for each in harms]
-    turn = 0
-    for number, case in run.turns([*cases, *lies], _ROUNDS, _QUICK_ROUNDS):
+    lies = [Case(OURS, harmed - max(1, harmed // 4), _MIB, each) for each in harms]
+    for turn, (number, case) in enumerate(run.turns([*cases, *lies], _ROUNDS)):
         if number and case in lies:  # nothing but whether wrong bytes are kept is asked of these
             continue
-        turn += 1
         directory = run.directory / f"turn-{turn}"
         directory.mkdir()
         if case.program == SIMULATED:
@@ -111,15 +88,21 @@ def _faults() -> list[str]:
     return [fault.name for fault in Fault if fault is not Fault.NONE]
 
 
-def _has_torrent(run: Run) -> list[str]:
-    """libtorrent where it is installed; its version, or that it is missing, goes into the report."""
-    try:
-        run.versions[TORRENT] = version(TORRENT)
-    except PackageNotFoundError:
-        run.tell("without libtorrent: pip install libtorrent")
-        run.absences[TORRENT] = ["a swarm of libtorrent"]
-        return []
-    return [TORRENT]
+class _Clock:
+    """The machine's load before a turn, and the part of the cores' time that was used from the cue on."""
+
+    def __init__(self) -> None:
+        self.load = os.getloadavg()[0]
+
+    def start(self) -> None:
+        """Begin."""
+        self._began, self._used = time.monotonic(), processor_of_all()
+
+    def stop(self) -> dict[str, float]:
+        """The figures of a sample."""
+        cores = len(os.sched_getaffinity(0))
+        busy = (processor_of_all() - self._used) / ((time.monotonic() - self._began) * cores)
+        return {"load": self.load, "busy": busy}
 
 
 def _take_turn(case: Case, source: Path, directory: Path, run: Run) -> Sample:
@@ -153,48 +136,36 @@ def _take_turn(case: Case, source: Path, directory: Path, run: Run) -> Sample:
             on_cue=clock.start,
             on_kill=kill,
         )
-        busy = clock.busy()
+        figures = clock.stop()
         lived = {name: each for name, each in done.items() if name not in gone}
-        sent = {name: peers[name].uploaded for name in ("first", *lived)}
-        return Sample(
-            **asdict(case),
-            content_length=source.stat().st_size,
-            upload_limit=_LIMIT,
-            seconds=max((each.seconds for each in lived.values() if not each.status), default=0.0),
-            unfinished=_count_unfinished(run, lived),
-            first_sent=sent["first"],
-            sent=sum(sent.values()),
-            wrong=sum(_wrong_bytes(directory / f"{name}-storage", task) for name in names),
-            load=clock.load,
-            busy=busy,
-        )
+        sent = {name: uploaded(peers[name].metrics_port) for name in ("first", *lived)}
+        return {
+            **case.sample(source.stat().st_size, _LIMIT),
+            "seconds": max((each.seconds for each in lived.values() if not each.status), default=0.0),
+            "unfinished": _count_unfinished(run, lived),
+            "first_sent": sent["first"],
+            "sent": sum(sent.values()),
+            "wrong": sum(_wrong_bytes(directory / f"{name}-storage", task) for name in names),
+            **figures,
+        }
 
 
 def _download(task_id: str, name: str, peer: Peer, addresses: Mapping[str, str]) -> list[str | Path]:
     """The command of a peer: a download into its storage from all others."""
     parents = [word for other, address in addresses.items() if other != name for word in ("--parent", address)]
-    program: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "benchmarks.programs.download",
-        task_id,
-        "--store",
-        "--config",
-        peer.config,
-    ]
-    return [*program, *parents]
+    program = [sys.executable, "-m", "benchmarks.programs.download", task_id, "--store", "--config"]
+    return [*program, peer.config, *parents]
 
 
 def _start_liar(case: Case, task: Task, directory: Path, stack: ExitStack) -> str:
     """Start a parent that lies, until the stack ends; its address."""
-    directory.mkdir()
     program: list[str | Path] = [sys.executable, "-m", "benchmarks.programs.liar", case.harm]
     command = [*program, task.source, str(case.piece_length), task.task_id]
     liar = stack.enter_context(Server(command, directory, r"serving on (\d+)"))
     return f"tcp://127.0.0.1:{liar.said[1]}"
 
 
-def _count_unfinished(run: Run, lived: Mapping[str, Finished]) -> int:
+def _count_unfinished(run: Run, lived: Mapping[str, Ran]) -> int:
     """How many peers did not get the file; their output is logged."""
     failed = {name: each for name, each in lived.items() if each.status}
     for name, each in failed.items():
@@ -204,21 +175,20 @@ def _count_unfinished(run: Run, lived: Mapping[str, Finished]) -> int:
 
 def _wrong_bytes(storage: Path, task: Task) -> int:
     """Bytes of the pieces which a storage offers that are not the file's."""
-    content = Content(storage)
     wrong = 0
     with Catalog(storage, Access.READ) as catalog, task.source.open("rb") as source:
         try:
             pieces = catalog.get_pieces(PieceKind.STANDARD, task.task_id)
         except NotStored:
             return 0
-        descriptor = content.open(PieceKind.STANDARD, task.task_id) if pieces else -1
-        for piece in pieces:
-            offset, size = piece.metadata.offset, piece.metadata.length
-            source.seek(offset)
-            if not piece.damage and os.pread(descriptor, size, offset) != source.read(size):
-                wrong += size
-        if pieces:
-            os.close(descriptor)
+        if not pieces:
+            return 0
+        with open(Content(storage).open(PieceKind.STANDARD, task.task_id), "rb") as content:
+            for piece in pieces:
+                offset, size = piece.metadata.offset, piece.metadata.length
+                source.seek(offset)
+                if not piece.damage and os.pread(content.fileno(), size, offset) != source.read(size):
+                    wrong += size
     return wrong
 
 
@@ -227,41 +197,46 @@ def _take_torrent_turn(case: Case, source: Path, directory: Path, run: Run) -> S
     torrent = directory / "torrent"
     make_torrent(source, case.piece_length, torrent)
     ports = {name: free_port() for name in ("first", *(f"peer-{number}" for number in range(case.peers)))}
-    commands: dict[str, list[str | Path]] = {}
+    commands: dict[str, Command] = {}
     for name, port in ports.items():
         place = source.parent if name == "first" else directory / name
         place.mkdir(exist_ok=True)
         peers = [word for other, at in ports.items() if other != name for word in ("--peer", str(at))]
-        program: list[str | Path] = [sys.executable, "-m", "benchmarks.programs.torrent", torrent, place]
-        commands[name] = [*program, "--port", str(port), "--upload-limit", str(_LIMIT), *peers]
+        program = [sys.executable, "-m", "benchmarks.programs.torrent", "swarm"]
+        commands[name] = [
+            *program,
+            torrent,
+            place / source.name,
+            "--port",
+            str(port),
+            "--upload-limit",
+            str(_LIMIT),
+            *peers,
+        ]
     clock = _Clock()
     longest = max(_PATIENCE, _SLOWEST * source.stat().st_size / _LIMIT * len(ports))
     done = run_together(commands, directory, longest, on_cue=clock.start)
-    busy = clock.busy()
+    figures = clock.stop()
     unfinished = _count_unfinished(run, done)
     sent = {name: int(each.output.splitlines()[-1]) for name, each in done.items()}
-    return Sample(
-        **asdict(case),
-        content_length=source.stat().st_size,
-        upload_limit=_LIMIT,
-        seconds=max(each.seconds for each in done.values()),
-        unfinished=unfinished,
-        first_sent=sent["first"],
-        sent=sum(sent.values()),
-        wrong=sum(not is_same(source, directory / name / source.name) for name in done if name != "first"),
-        load=clock.load,
-        busy=busy,
-    )
+    return {
+        **case.sample(source.stat().st_size, _LIMIT),
+        "seconds": max(each.seconds for each in done.values()),
+        "unfinished": unfinished,
+        "first_sent": sent["first"],
+        "sent": sum(sent.values()),
+        "wrong": sum(not is_same(source, directory / name / source.name) for name in done if name != "first"),
+        **figures,
+    }
 
 
 BENCHMARK = Benchmark(
     name="swarm",
     question="how long do N peers need that start together, each with an upload limit?",
-    sample=Sample,
     measure=measure,
     draw=draw,
     page="performance.md",
-    data="swarm.json",
+    file="swarm.json",
     chart=draw_chart,
 )
 

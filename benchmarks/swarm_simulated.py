@@ -5,16 +5,17 @@ possible. The plans are the real ones; the links between peers are a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from math import ceil, floor, log2
 from pathlib import Path
 from statistics import median
 
-from benchmarks.benchmark import Benchmark, Report, Run
-from benchmarks.curves import Curve, draw_curves
-from benchmarks.swarm_figures import SIMULATED, Case, Sample, simulated
-from benchmarks.text import length
+from benchmarks.benchmark import Benchmark, Report, Run, Sample
+from benchmarks.charts import Curve, draw_curves
+from benchmarks.swarm_table import SIMULATED, Case, simulated
+from benchmarks.tables import length
 
-__all__ = ["BENCHMARK", "draw", "draw_chart"]
+__all__ = ["BENCHMARK", "draw"]
 
 _MIB = 1 << 20
 _LENGTH, _QUICK_LENGTH = 80 * 10**6, 8 * 10**6
@@ -29,7 +30,6 @@ _QUICK_COUNTS: dict[int, tuple[int, ...]] = {4 * _MIB: (1, 4)}
 _NEIGHBOURS = 16
 """Peers that each child knows besides the first: a child of hundreds would not ask them all."""
 
-_ROUNDS, _QUICK_ROUNDS = 1, 1
 _MOST = 3.0
 """What the time of the largest swarm is to be at most, as a multiple of that of one."""
 
@@ -37,71 +37,55 @@ _MOST = 3.0
 def measure(run: Run) -> Iterator[Sample]:
     """Each swarm, each time with other chances."""
     quick = run.options.quick
+    size = _QUICK_LENGTH if quick else _LENGTH
     chosen = _QUICK_COUNTS if quick else _COUNTS
-    cases = [
-        Case(program=SIMULATED, peers=peers, piece_length=piece_length)
-        for piece_length, counts in chosen.items()
-        for peers in counts
-    ]
-    for number, case in run.turns(cases, _ROUNDS, _QUICK_ROUNDS):
-        yield simulated(case, _QUICK_LENGTH if quick else _LENGTH, _LIMIT, seed=number, neighbours=_NEIGHBOURS)
+    cases = [Case(SIMULATED, peers, piece_length) for piece_length, counts in chosen.items() for peers in counts]
+    for number, case in run.turns(cases, 1):
+        yield simulated(case, size, _LIMIT, seed=number, neighbours=_NEIGHBOURS)
 
 
-def draw(report: Report[Sample]) -> str:
+def draw(report: Report) -> str:
     """The largest swarm with each length of pieces: its time, and what the first has sent. The chart has all times."""
-    samples = report.samples
-    most = max(each.peers for each in samples)
-    lengths = sorted({each.piece_length for each in samples})
-    reached = all(_times(samples, most, each.piece_length) <= _MOST for each in samples if each.peers == most)
-    verdict = f"N = {most} : N = 1, at most {_MOST:g}: {'reached' if reached else '**not reached**'}."
-    return f"{report.origin}\n\n{verdict} {'; '.join(_largest(samples, each) for each in lengths)}."
+    found, ratios = [], []
+    most = max(report.values("peers"))
+    for (piece_length,) in report.cases("piece_length"):
+        peers, times = _times(report, piece_length)[-1]
+        taken = report.taken(piece_length=piece_length, peers=peers)
+        sent = median(each["first_sent"] for each in taken) / taken[0]["content_length"]
+        found.append(f"{length(piece_length)}, N = {peers}: {times:.2f}, and the first sends {sent:.2f} copies")
+        if peers == most:
+            ratios.append(times)
+    reached = "reached" if max(ratios) <= _MOST else "**not reached**"
+    return f"{report.origin}\n\nN = {most} : N = 1, at most {_MOST:g}: {reached}. {'; '.join(found)}."
 
 
-def _largest(samples: Sequence[Sample], piece_length: int) -> str:
-    """The time of the largest swarm with a length of pieces, and what its first peer has sent."""
-    peers = max(each.peers for each in samples if each.piece_length == piece_length)
-    taken = [each for each in samples if (each.peers, each.piece_length) == (peers, piece_length)]
-    sent = median([each.first_sent for each in taken]) / taken[0].content_length
-    times = _times(samples, peers, piece_length)
-    return f"{length(piece_length)}, N = {peers}: {times:.2f}, and the first sends {sent:.2f} copies"
+def _times(report: Report, piece_length: int) -> list[tuple[int, float]]:
+    """Numbers of peers, and the median time of such a swarm as a multiple of that of one peer."""
+    counts = [count for (count,) in report.cases("peers", piece_length=piece_length)]
+    seconds = [median(report.values("seconds", piece_length=piece_length, peers=count)) for count in counts]
+    return [(count, each / seconds[0]) for count, each in zip(counts, seconds, strict=True)]
 
 
-def _times(samples: Sequence[Sample], peers: int, piece_length: int) -> float:
-    """The median time of a swarm, as a multiple of that of one peer."""
-
-    def seconds(count: int) -> float:
-        return median([each.seconds for each in samples if (each.peers, each.piece_length) == (count, piece_length)])
-
-    return seconds(peers) / seconds(1)
-
-
-def draw_chart(report: Report[Sample], path: Path) -> None:
+def _draw_chart(report: Report, path: Path) -> None:
     """
-    Draw the chart.
-
-    :param path: an SVG file.
-    :raises ImportError: matplotlib is not installed.
+    The times, and the least that is possible: with N peers of equal rates and M pieces 1 + floor(log2 N) / M
+    (Mundinger, Weber, Weiss: Optimal scheduling of peer-to-peer file dissemination, 2008).
     """
-    curves = []
-    for piece_length in sorted({each.piece_length for each in report.samples}):
-        mine = sorted(
-            (each for each in report.samples if each.piece_length == piece_length), key=lambda each: each.peers
-        )
-        title = f"pieces of {length(piece_length)}"
-        times = [(each, _times(report.samples, each, piece_length)) for each in sorted({each.peers for each in mine})]
+    size, curves = report.samples[0]["content_length"], []
+    for (piece_length,) in report.cases("piece_length"):
+        title, times = f"pieces of {length(piece_length)}", _times(report, piece_length)
+        least = [(count, 1 + floor(log2(count)) / ceil(size / piece_length)) for count, _ in times]
         curves.append(Curve(title=title, points=times))
-        least = dict.fromkeys((each.peers, each.least_times) for each in mine)
-        curves.append(Curve(title=f"{title}, the least possible", points=list(least), is_dashed=True))
+        curves.append(Curve(title=f"{title}, the least possible", points=least, is_dashed=True))
     draw_curves(curves, path, "peers that fetch", "times as long as one")
 
 
 BENCHMARK = Benchmark(
     name="swarm_simulated",
     question="how does a swarm's time grow up to hundreds of peers, in the simulator?",
-    sample=Sample,
     measure=measure,
     draw=draw,
     page="performance.md",
-    data="swarm_simulated.json",
-    chart=draw_chart,
+    file="swarm_simulated.json",
+    chart=_draw_chart,
 )

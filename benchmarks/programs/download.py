@@ -1,6 +1,6 @@
 """
 ``python -m benchmarks.programs.download ARGUMENT...``: ``dfvortex download ARGUMENT...``, which loads its modules
-first and begins when it reads a line, see :mod:`benchmarks.together`.
+first and begins when it reads a line, see :func:`benchmarks.processes.run_together`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from benchmarks.together import READY
+from benchmarks.processes import READY
 from dragonfly_vortex.cli import main as dfvortex
 
 _LOADED = (

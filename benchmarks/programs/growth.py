@@ -14,16 +14,17 @@ import resource
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.python.failure import Failure
+from twisted.internet.task import react
 
-from benchmarks.processes import peak_memory
+from benchmarks.machine import peak_memory
 from dragonfly_vortex.digest import new_hash
 from dragonfly_vortex.geometry import piece_count, piece_length_for
 from dragonfly_vortex.interfaces import DownloadPieceRequest
@@ -45,8 +46,6 @@ from dragonfly_vortex.vortex.client_protocol import ClientSettings
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.server import VortexServerFactory
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
-
-__all__ = ["STEPS", "fill"]
 
 _KIND = PieceKind.STANDARD
 _PIECE_LENGTH = 4096
@@ -92,12 +91,8 @@ def _make_file(directory: Path, task_id: str, length: int) -> None:
         file.truncate(length)
 
 
-def fill(directory: Path, count: int) -> None:
-    """
-    Make a storage of tasks that have one piece each, in one transaction, unless it is there.
-
-    :param count: how many tasks.
-    """
+def _fill(directory: Path, count: int) -> None:
+    """Make a storage of so many tasks that have one piece each, in one transaction, unless it is there."""
     if directory.exists():
         return
     with Catalog(directory) as catalog:
@@ -122,28 +117,22 @@ def _write_rows(directory: Path, content_length: int, piece_length: int, digest:
 
 
 def _start(count: int, directory: Path) -> Work:
-    fill(directory, count)
-    return lambda: _with_store(directory, lambda store: _nothing())
+    _fill(directory, count)
+    return partial(_open_all, directory, [])
 
 
 def _list(count: int, directory: Path) -> Work:
-    fill(directory, count)
-
-    def work() -> None:
-        with Catalog(directory, Access.READ) as catalog:
-            catalog.list_tasks()
-
-    return work
+    _fill(directory, count)
+    return lambda: _read_catalog(directory, lambda catalog: catalog.list_tasks())
 
 
 def _open(count: int, directory: Path) -> Work:
-    fill(directory, count)
-    tasks = [_task_id(number) for number in range(0, count, count // _OPENED)]
-    return lambda: _with_store(directory, lambda store: _open_all(store, [(task_id, 0) for task_id in tasks]))
+    _fill(directory, count)
+    return partial(_open_all, directory, [(_task_id(number), 0) for number in range(0, count, count // _OPENED)])
 
 
 def _collect(count: int, directory: Path) -> Work:
-    fill(directory, count)
+    _fill(directory, count)
     return Collector(directory, Policy(disk_threshold=_FOR_EVER)).run
 
 
@@ -151,18 +140,13 @@ def _collect(count: int, directory: Path) -> Work:
 
 
 def _write(count: int, directory: Path) -> Work:
-    return lambda: _write_rows(directory, count * _PIECE_LENGTH, _PIECE_LENGTH)
+    return partial(_write_rows, directory, count * _PIECE_LENGTH, _PIECE_LENGTH)
 
 
 def _read(count: int, directory: Path) -> Work:
     if not directory.exists():
         _write_rows(directory, count * _PIECE_LENGTH, _PIECE_LENGTH)
-
-    def work() -> None:
-        with Catalog(directory, Access.READ) as catalog:
-            catalog.get_pieces(_KIND, _task_id(0))
-
-    return work
+    return lambda: _read_catalog(directory, lambda catalog: catalog.get_pieces(_KIND, _task_id(0)))
 
 
 def _announce(count: int, directory: Path) -> Work:
@@ -176,10 +160,6 @@ def _announce(count: int, directory: Path) -> Work:
         plan.announcements.end("parent", True)
 
     return work
-
-
-def _plan(count: int, directory: Path) -> Work:
-    return lambda: _simulate(count * _PIECE_LENGTH, _PIECE_LENGTH)
 
 
 def _simulate(content_length: int, piece_length: int) -> None:
@@ -202,24 +182,20 @@ def _children(count: int, directory: Path) -> Work:
         of_zeros.update(bytes(_PIECE_LENGTH))
         _write_rows(directory, length, _PIECE_LENGTH, of_zeros.text())
         _make_file(directory, _task_id(0), length)
-    return lambda: _with_store(directory, lambda store: _serve_children(store, count))
+    return lambda: _with_store(directory, lambda reactor, store: _serve_children(reactor, store, count))
 
 
-async def _serve_children(store: PieceStore, count: int) -> None:
+async def _serve_children(reactor: Any, store: PieceStore, count: int) -> None:
     """Have each child fetch all pieces over a connection of its own, all at once."""
-    from twisted.internet import reactor
-
-    clock: Any = reactor
-    settings = ServerSettings(clock=clock, limiter=UploadLimiter(100 * _GIGABYTE, clock))
-    factory = VortexServerFactory(store, settings, ConnectionRegistry(clock, max_connections=count))
-    endpoint = TCP4ServerEndpoint(clock, 0, backlog=count, interface="127.0.0.1")
-    port = await endpoint.listen(factory)
+    settings = ServerSettings(clock=reactor, limiter=UploadLimiter(100 * _GIGABYTE, reactor))
+    factory = VortexServerFactory(store, settings, ConnectionRegistry(reactor, max_connections=count))
+    port = await TCP4ServerEndpoint(reactor, 0, backlog=count, interface="127.0.0.1").listen(factory)
 
     async def fetch() -> None:
         client = TCPClient(
             f"127.0.0.1:{port.getHost().port}",
-            lambda address: client_endpoint(clock, address, _PATIENCE),
-            ClientSettings(clock=clock),
+            lambda address: client_endpoint(reactor, address, _PATIENCE),
+            ClientSettings(clock=reactor),
             connect_timeout=_PATIENCE,
         )
         for number in range(_PIECES_OF_A_CHILD):
@@ -234,11 +210,6 @@ async def _serve_children(store: PieceStore, count: int) -> None:
 # -- gigabytes ---------------------------------------------------------------------------------------------------------
 
 
-def _plan_of_gigabytes(count: int, directory: Path) -> Work:
-    length = count * _GIGABYTE
-    return lambda: _simulate(length, piece_length_for(length))
-
-
 def _open_sparse(count: int, directory: Path) -> Work:
     length = count * _GIGABYTE
     piece_length = piece_length_for(length)
@@ -246,48 +217,47 @@ def _open_sparse(count: int, directory: Path) -> Work:
         _write_rows(directory, length, piece_length)
         _make_file(directory, _task_id(0), length)
     numbers = [each * piece_count(length, piece_length) // _OPENED for each in range(_OPENED)]
-    return lambda: _with_store(directory, lambda store: _open_all(store, [(_task_id(0), each) for each in numbers]))
+    return partial(_open_all, directory, [(_task_id(0), each) for each in numbers])
 
 
-# -- in a reactor ------------------------------------------------------------------------------------------------------
+# -- a storage ---------------------------------------------------------------------------------------------------------
 
 
-async def _nothing() -> None:
-    """Only the storage is opened."""
+def _read_catalog(directory: Path, use: Callable[[Catalog], object]) -> None:
+    with Catalog(directory, Access.READ) as catalog:
+        use(catalog)
 
 
-async def _open_all(store: PieceStore, pieces: list[tuple[str, int]]) -> None:
-    """Open pieces, one after the other."""
-    for task_id, number in pieces:
-        piece = await store.open_piece(_KIND, task_id, number)
-        os.close(piece.range.descriptor)
+def _open_all(directory: Path, pieces: Sequence[tuple[str, int]]) -> None:
+    """Open a storage, and pieces of it, one after the other."""
+
+    async def open_all(reactor: Any, store: PieceStore) -> None:
+        for task_id, number in pieces:
+            piece = await store.open_piece(_KIND, task_id, number)
+            os.close(piece.range.descriptor)
+
+    _with_store(directory, open_all)
 
 
-def _with_store(directory: Path, use: Callable[[PieceStore], Any]) -> None:
+def _with_store(directory: Path, use: Callable[[Any, PieceStore], Any]) -> None:
     """Run the reactor until a storage has been opened, used and closed."""
-    from twisted.internet import reactor as installed
 
-    reactor: Any = installed
-    failures: list[Failure] = []
-
-    async def run() -> None:
+    async def run(reactor: Any) -> None:
         store = PieceStore(directory, reactor)
         await store.start()
         try:
-            await use(store)
+            await use(reactor, store)
         finally:
             await store.stop()
 
-    def begin() -> None:
-        Deferred.fromCoroutine(run()).addErrback(failures.append).addBoth(lambda _: reactor.stop())
-
-    reactor.callWhenRunning(begin)
-    reactor.run()
-    for failure in failures:
-        failure.raiseException()
+    try:
+        react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+    except SystemExit as end:  # react ends so, with the error's status
+        if end.code:
+            raise
 
 
-STEPS: dict[str, Callable[[int, Path], Work]] = {
+_STEPS: dict[str, Callable[[int, Path], Work]] = {
     "start": _start,
     "list": _list,
     "open": _open,
@@ -295,9 +265,9 @@ STEPS: dict[str, Callable[[int, Path], Work]] = {
     "write": _write,
     "read": _read,
     "announce": _announce,
-    "plan": _plan,
+    "plan": lambda count, directory: partial(_simulate, count * _PIECE_LENGTH, _PIECE_LENGTH),
     "children": _children,
-    "gigabytes": _plan_of_gigabytes,
+    "gigabytes": lambda count, directory: partial(_simulate, count * _GIGABYTE, piece_length_for(count * _GIGABYTE)),
     "sparse": _open_sparse,
 }
 """For each step a function that is given a size and a directory, prepares what is needed, and returns the work."""
@@ -306,7 +276,7 @@ STEPS: dict[str, Callable[[int, Path], Work]] = {
 def main() -> None:
     """Run the program."""
     name, count, directory = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    work = STEPS[name](count, directory)
+    work = _STEPS[name](count, directory)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is what there is now
     peak, processor = peak_memory(os.getpid()), time.process_time()
     work()

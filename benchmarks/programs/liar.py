@@ -1,7 +1,7 @@
 """
 ``python -m benchmarks.programs.liar FAULT FILE PIECE_LENGTH TASK_ID``: a parent over Vortex/TCP that offers all pieces
 of a file with one fault of :class:`~dragonfly_vortex.testing.contract_parent.Fault`, or with
-:data:`~benchmarks.swarm_figures.FORGED`. It says ``serving on PORT``.
+:data:`~benchmarks.swarm_table.FORGED`. It says ``serving on PORT``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTCP
 from twisted.internet.task import react
 
-from benchmarks.swarm_figures import FORGED
+from benchmarks.swarm_table import FORGED
 from dragonfly_vortex.digest import new_hash
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.pieces import SamplePiece
@@ -25,7 +25,7 @@ def offers(fault: str, content: bytes, piece_length: int, task_id: str) -> Itera
     """
     All pieces of a file, each with the fault.
 
-    :param fault: the name of a :class:`Fault`, or :data:`~benchmarks.swarm_figures.FORGED`.
+    :param fault: the name of a :class:`Fault`, or :data:`~benchmarks.swarm_table.FORGED`.
     :param piece_length: bytes of every piece but the last.
     """
     for number, offset in enumerate(range(0, len(content), piece_length)):

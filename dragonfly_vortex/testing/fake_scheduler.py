@@ -2,7 +2,7 @@
 A scheduler for tests: it plays conversations that were recorded with a real one, and notes what peers say.
 
 Announced hosts, tasks and peers are remembered as far as tests need it; everything that a scheduler
-decides is in the recordings. ``python -m benchmarks.scheduler_conversations`` records them, and compares them with what
+decides is in the recordings. ``python -m test.cluster.conversations`` records them, and compares them with what
 a real scheduler says today.
 """
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.cluster import __main__ as command
-from benchmarks.cluster.figures import FIGURES, Measured
-from benchmarks.cluster.programs import Program
-from benchmarks.cluster.report import read, tables, write
+from benchmarks.__main__ import main
+from benchmarks.cluster.__main__ import read, tables, write
+from benchmarks.cluster.figures import FIGURES
+from benchmarks.cluster.programs import origin
 from benchmarks.cluster.trials import TRIALS
 from benchmarks.machine import ROOT
-from benchmarks.processes import DidNotWork, free_port
+from benchmarks.processes import free_port
 
 
 class ReportTests(SynchronousTestCase):
@@ -34,8 +33,8 @@ class ReportTests(SynchronousTestCase):
         found = read(kept)
         found["versions"] = {"dfdaemon": "1.5.10"}
         found["trials"][TRIALS[0].__name__] = ["works", "10 bytes"]
-        found["figures"][FIGURES[0].name] = {"ours": [1.0, 2.0, 3.0], "real": [4.0, 4.0, 4.0], "load": [2.0, 1.0]}
-        found["figures"][FIGURES[1].name] = {"failed": "no"}
+        found["figures"]["pairs"] = {"ours": [1.0, 2.0, 3.0], "real": [4.0, 4.0, 4.0], "load": [2.0, 1.0]}
+        found["figures"]["fresh"] = {"failed": "no"}
         write(docs, found, kept)
         text = page.read_text(encoding="utf-8")
         self.assertTrue(text.startswith("before\n") and text.endswith("behind\n"))
@@ -50,10 +49,6 @@ class ReportTests(SynchronousTestCase):
         text = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
         self.assertIn(tables(read()), text)
 
-    def test_ratio(self) -> None:
-        """Medians are compared."""
-        self.assertEqual(Measured(ours=(1, 2, 9), real=(4, 4, 5), load=(0, 0)).ratio, 0.5)
-
 
 class CommandTests(SynchronousTestCase):
     """The command line."""
@@ -62,7 +57,7 @@ class CommandTests(SynchronousTestCase):
         """A name that is none is a usage error, and nothing is started."""
         errors = io.StringIO()
         with contextlib.redirect_stderr(errors):
-            self.assertEqual(command.main(["--bin", ".", "nothing"]), 2)
+            self.assertEqual(main(["cluster", "--bin", ".", "nothing"]), 2)
         self.assertIn("got nothing", errors.getvalue())
 
 
@@ -75,8 +70,7 @@ class OriginTests(SynchronousTestCase):
         (place / "files").mkdir(parents=True)
         (place / "files" / "one").write_bytes(bytes(range(200)))
         port = free_port()
-        origin = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "benchmarks.cluster.origin"]
-        with Program([*origin, str(port), place / "files", place / "log"], place / "origin", [port]):
+        with origin(port, place / "files", place / "log"):
             for wanted, expected in (("", bytes(range(200))), ("bytes=5-9", bytes(range(5, 10)))):
                 request = urllib.request.Request(f"http://127.0.0.1:{port}/one?rate=1000")
                 if wanted:
@@ -89,9 +83,3 @@ class OriginTests(SynchronousTestCase):
             while len(lines) < 2 and time.monotonic() < deadline:
                 lines = (place / "log").read_text(encoding="utf-8").splitlines() if (place / "log").exists() else []
         self.assertEqual(sorted(lines), ["GET /one 200", "GET /one 5"])
-
-    def test_not_listening(self) -> None:
-        """A program that does not open its port is an error with what it has said."""
-        self.patch(sys.modules["benchmarks.cluster.programs"], "_TO_LISTEN", 0.2)
-        program = Program(["sh", "-c", "echo no; sleep 60"], Path(self.mktemp()), [free_port()])
-        self.assertIn("no", str(self.assertRaises(DidNotWork, program.__enter__)))

@@ -1,25 +1,39 @@
-"""Turns of the contest, with real processes."""
+"""The contest: what is measured, what is calculated from samples that can be checked in the head, and the tables."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import urllib.request
-from importlib.util import find_spec
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import contest
-from benchmarks.benchmark import Options, Run
-from benchmarks.contest import cases_of, serving, take_turn, values_in
-from benchmarks.contestants import CONTESTANTS, NGINX
-from benchmarks.figures import START_UP_LENGTH, Case, Sample
-from benchmarks.machine import find
-from benchmarks.material import Task, import_file, make_certificate, make_file
-from benchmarks.processes import DidNotWork
+from benchmarks.benchmark import Options, Report, Run
+from benchmarks.charts import Bar
+from benchmarks.contest import cases_of, cells, draw, panels
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.tables import Spread
+from benchmarks.turn import START_UP_LENGTH
+from test.benchmarks.reports import contest_report, contest_samples, report_of
 
-LENGTH, PIECE_LENGTH = 3_000_000, 2_000_000
+
+def change(contestant: str, start_up: bool = False, **values: Sequence[Any]) -> Report:
+    """The report with other figures for one contestant, by name, one for each round."""
+    return report_of(
+        [
+            {**each, **{name: of_rounds[each["round"]] for name, of_rounds in values.items()}}
+            if (each["contestant"], each["content_length"] == START_UP_LENGTH) == (contestant, start_up)
+            else each
+            for each in contest_samples()
+        ]
+    )
+
+
+def too_short() -> Report:
+    """A report of files that take no longer than start-up."""
+    return report_of([{**each, "seconds": 0.5} for each in contest_samples()])
 
 
 class CasesTests(SynchronousTestCase):
@@ -27,7 +41,7 @@ class CasesTests(SynchronousTestCase):
 
     def cases(self, options: Options, *names: str) -> list[tuple[str, int, int, int]]:
         """The cases of a run."""
-        cases = cases_of(Run(directory=Path("no directory"), options=options, tell=len), list(names))
+        cases = cases_of(Run(directory=Path("no directory"), options=options, tell=len), names)
         return [(each.contestant, each.content_length, each.piece_length >> 20, each.concurrency) for each in cases]
 
     def test_whole(self) -> None:
@@ -47,82 +61,107 @@ class CasesTests(SynchronousTestCase):
         self.assertEqual(len(self.cases(Options(only=["tcp"]), "tcp")), 3)
 
 
-class TakeTurnTests(SynchronousTestCase):
-    """Tiny turns."""
+class CellTests(SynchronousTestCase):
+    """The made-up run: a thousand megabytes more than start-up, in 1, 2 and 4 s over TCP."""
+
+    def test_order(self) -> None:
+        """Contestants in the order of the report, each with its shapes."""
+        self.assertEqual(
+            [(cell.contestant, cell.shape[1]) for cell in cells(contest_report())],
+            [("tcp", 8), ("tcp", 1), ("grpc", 8), ("grpc", 1), ("plain-from-ours", 8), ("plain-from-nginx", 8)],
+        )
+
+    def test_figures(self) -> None:
+        """Start-up is subtracted from times, nothing from memory; the longest time is the lowest rate."""
+        tcp, _, grpc = cells(contest_report())[:3]
+        self.assertEqual(tcp.seconds, Spread(1.0, 2.0, 4.0))
+        self.assertEqual(grpc.seconds, Spread(2.0, 8.0, 16.0))
+        self.assertEqual(tcp.rate, Spread(250e6, 500e6, 1000e6))
+        self.assertEqual(tcp.processor, (Spread(0.25, 0.5, 1.0), Spread(0.5, 1.0, 2.0)))
+        self.assertEqual(tcp.peak, (Spread(51e6, 52e6, 54e6), Spread(61e6, 62e6, 64e6)))
+
+    def test_noisy_start_up(self) -> None:
+        """The least start-up is subtracted: a slow one makes nothing look faster."""
+        noisy = change("tcp", start_up=True, seconds=(0.5, 9.0, 9.0), child_processor=(9.0, 0.25, 9.0))
+        self.assertEqual(cells(noisy), cells(contest_report()))
+
+    def test_too_short(self) -> None:
+        """Where the file takes no longer than start-up there is no rate."""
+        self.assertEqual({cell.rate for cell in cells(too_short())}, {None})
+
+
+class DrawTests(SynchronousTestCase):
+    """The tables of the made-up run."""
 
     def setUp(self) -> None:
-        self.patch(contest, "_SPARE", 0)
-        self.directory = Path(self.mktemp()).absolute()
-        (self.directory / "task").mkdir(parents=True)
-        self.source = self.directory / "task" / "file"
-        make_file(self.source, LENGTH)
-        self.task = Task(task_id="0" * 64, source=self.source, storage=self.directory / "task" / "storage")
+        self.lines = draw(contest_report()).splitlines()
 
-    def take_turn(self, name: str) -> Sample:
-        """A turn of a contestant."""
-        case = Case(contestant=name, content_length=LENGTH, piece_length=PIECE_LENGTH, concurrency=2)
-        return take_turn(3, case, self.task, self.directory)
+    def test_circumstances(self) -> None:
+        """It says by which command, when, on what, how quiet it was, and which contestants were missing."""
+        text = "\n".join(self.lines)
+        for said in (
+            f"{contest_report().origin}, 8,000 MB of memory",
+            "dragonfly-vortex 0.1.0, Twisted 26.10.0, nginx 1.2.3",
+            "rounds: 3; a file of 1001 MB in 239 pieces of 4 MiB, 8 at once",
+            "other programs had 12% of the cores' time in the median turn, 12% in the worst",
+            "150% of their median apart in the median line, 175% in the worst",
+            f"aria2c is not installed, so these were not measured: {CONTESTANTS['aria2'].title}; another",
+        ):
+            self.assertIn(said, text)
 
-    def assert_works(self, *names: str) -> None:
-        """Assert that each fetches the file, shows what both sides used, and leaves nothing."""
-        self.task = import_file(self.source, PIECE_LENGTH, self.task.storage)
-        make_certificate(self.directory)
-        before = {path.name for path in self.directory.iterdir()}
-        for name in names:
-            sample = self.take_turn(name)
-            self.assertEqual((sample.round, sample.case), (3, (name, LENGTH, PIECE_LENGTH, 2)))
-            self.assertGreater(sample.seconds, 0.001)
-            self.assertGreater(sample.parent_processor, 0)
-            self.assertGreater(sample.child_processor, 0.001)
-            self.assertGreater(min(sample.parent_peak, sample.child_peak), 500_000)
-            self.assertGreaterEqual(sample.others, 0)
-        self.assertEqual({path.name for path in self.directory.iterdir()}, before)
+    def test_targets(self) -> None:
+        """Each target has its line, and what is not reached stands out."""
+        for line in (
+            "| whole command, TCP : gRPC | at least 2.5 | **2.00** | 4.00 (2.00-4.00) | 1 s, 2 s |",
+            "| processor time of a parent read by the plain client, ours : nginx | at most 1.2 | 1.00"
+            " | 1.00 (1.00-1.00) | 250 ms, 250 ms |",
+            "| whole command : nginx, aria2, hash | at least 1.5 | not measured | ? | |",
+        ):
+            self.assertIn(line, self.lines)
+        dear = draw(change("plain-from-ours", parent_processor=(0.455, 0.78, 1.43)))
+        self.assertIn("ours : nginx | at most 1.2 | **1.32** |", dear)
 
-    def test_ours(self) -> None:
-        """Ours under TLS, and read by the plain client."""
-        self.assert_works("tls", "plain-from-ours")
+    def test_other_shapes(self) -> None:
+        """A contestant that fetches in other shapes has a row for each other shape."""
+        rows = [line.split(" | ")[:3] for line in self.lines if line.startswith(("| 4 MiB", "| 64 MiB"))]
+        self.assertEqual(rows, [["| 64 MiB", "1", "ours, TCP"], ["| 64 MiB", "1", "ours, gRPC"]])
+        shared = [each for each in contest_samples() if each["concurrency"] == 8]
+        self.assertNotIn("Other pieces", draw(report_of(shared)))
 
-    def test_others(self) -> None:
-        """The others, those that are installed."""
-        others = [name for name, each in CONTESTANTS.items() if set(each.programs) - {"dfvortex", "twistd", "python"}]
-        installed = [name for name in others if all(find(program) for program in CONTESTANTS[name].programs)]
-        if not installed:
-            raise SkipTest("none is installed")
-        self.assert_works(*installed)
+    def test_every_row_fits_its_head(self) -> None:
+        """Each table has one number of columns."""
+        for above, line in itertools.pairwise(self.lines):
+            if above.startswith("|") and line.startswith("|"):
+                self.assertEqual(above.count("|"), line.count("|"))
 
-    def test_libtorrent(self) -> None:
-        """libtorrent, where it is installed."""
-        if find_spec("libtorrent") is None:
-            raise SkipTest("libtorrent is not installed")
-        self.assert_works("libtorrent")
+    def test_unknown(self) -> None:
+        """What cannot be said is left out."""
+        self.assertNotIn("scatter", draw(too_short()))
+        self.assertIn("| whole command, TCP : gRPC | at least 2.5 | not measured | ? | |", draw(too_short()))
 
-    def test_wrong_bytes(self) -> None:
-        """Bytes that are not the source's are no turn, here of our pieces over gRPC."""
-        self.task = import_file(self.source, PIECE_LENGTH, self.task.storage)
-        make_file(self.source.with_name("other"), LENGTH)
-        self.task = dataclasses.replace(self.task, source=self.source.with_name("other"))
-        error = self.assertRaises(DidNotWork, self.take_turn, "grpc-pieces")
-        self.assertIn("got others from grpc-pieces", str(error))
 
-    def test_child_fails(self) -> None:
-        """For a child that fails, the error has what it wrote."""
-        error = self.assertRaises(DidNotWork, self.take_turn, "plain-from-ours")
-        self.assertIn("plain-from-ours exited with 1, expected 0: ", str(error))
-        self.assertIn("expected a piece, got a packet with tag 255", str(error))
+class PanelsTests(SynchronousTestCase):
+    """What the chart shows."""
 
-    def test_not_installed(self) -> None:
-        """A program that is not installed is no turn."""
-        self.patch(os, "environ", {"PATH": self.mktemp()})
-        error = self.assertRaises(DidNotWork, self.take_turn, "iperf3")
-        self.assertEqual(str(error), "expected iperf3 to be installed, it is not")
+    def test_order(self) -> None:
+        """Each panel has a bar for each contestant, those of one group together."""
+        report = contest_report()
+        names = ("tcp", "grpc", "plain-from-ours", "plain-from-nginx")
+        for bars in panels(dataclasses.replace(report, entries=report.entries[::-1])).values():
+            self.assertEqual({bar.title for bar in bars}, {CONTESTANTS[name].title for name in names})
+            self.assertEqual([bar.group for bar in bars], ["file", "file", "nothing", "nothing"])
 
-    def test_nginx(self) -> None:
-        """nginx sends the range of a file that is asked for."""
-        if find("nginx") is None:
-            raise SkipTest("nginx is not installed")
-        values = values_in(self.directory, self.source.parent)
-        with serving(NGINX, values, self.directory):
-            url = f"http://127.0.0.1:{values['port']}/file"
-            request = urllib.request.Request(url, headers={"Range": "bytes=10-19"})
-            with urllib.request.urlopen(request, timeout=120) as response:
-                self.assertEqual((response.status, response.read()), (206, self.source.read_bytes()[10:20]))
+    def test_bars(self) -> None:
+        """A bar is a median: of throughput with its reach, of the costs the parent's with the child's behind it."""
+        title = CONTESTANTS["tcp"].title
+        first = {unit: bars[0] for unit, bars in panels(contest_report()).items()}
+        rate = Bar(title=title, group="file", parts=(500.0,), reach=(250.0, 1000.0), label="500 (250-1,000)")
+        processor = Bar(title=title, group="file", parts=(0.5, 1.0), reach=None, label="0.50 + 1.00")
+        peak = Bar(title=title, group="file", parts=(52.0, 62.0), reach=None, label="52 + 62")
+        self.assertEqual(list(first.values()), [rate, processor, peak])
+        self.assertEqual(list(first), ["MB/s", "processor s/GB, parent + child", "peak MB, parent + child"])
+
+    def test_nothing_to_show(self) -> None:
+        """Where there is no rate, a question mark stands in place of a bar."""
+        bar = panels(too_short())["MB/s"][0]
+        self.assertEqual((bar.parts, bar.reach, bar.label), ((0.0,), None, "?"))

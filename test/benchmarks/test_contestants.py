@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.contestants import CONTESTANTS, GROUPS, TARGETS, fill, nginx, words_of
+from benchmarks.contestants import CONTESTANTS, GROUPS, TARGETS, fill, words_of
 
 VALUES = dict.fromkeys(
     (
@@ -29,7 +29,7 @@ class ContestantsTests(SynchronousTestCase):
         for each in CONTESTANTS.values():
             for command in (each.parent.command, *each.child):
                 self.assertNotIn("$", "".join(words_of(command, VALUES)))
-            for text in (*each.parent.files.values(), *each.files.values()):
+            for text in each.parent.files.values():
                 self.assertNotIn("$", fill(text, VALUES))
             self.assertEqual(each.writes, any("$turn" in command and "output" in command for command in each.child))
 
@@ -42,11 +42,6 @@ class ContestantsTests(SynchronousTestCase):
     def test_programs(self) -> None:
         """The programs are what the commands begin with, each once."""
         self.assertEqual(CONTESTANTS["curl"].programs, ("nginx", "curl", "python"))
-
-    def test_nopush(self) -> None:
-        """nginx delays headers where that is asked for."""
-        for nopush, line in ((True, "tcp_nopush on;"), (False, "tcp_nopush off;")):
-            self.assertIn(line, nginx(nopush=nopush).files["nginx.conf"])
 
     def test_targets(self) -> None:
         """Targets are about contestants, and are ratios of one kind."""

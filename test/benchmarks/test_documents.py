@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.benchmark import drawn_part, read_report, write_report
-from benchmarks.chart import panels
-from test.benchmarks.test_chart import texts
+from benchmarks.contest import panels
+from test.benchmarks.test_charts import texts
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
@@ -24,7 +24,7 @@ class DocumentTests(SynchronousTestCase):
     def test_tables(self) -> None:
         """Drawn again from its file, each table is the one that its page has."""
         for benchmark in BENCHMARKS.values():
-            report = read_report(DOCS / benchmark.file, benchmark.sample)
+            report = read_report(DOCS / benchmark.file)
             page = (DOCS / benchmark.page).read_text(encoding="utf-8")
             self.assertEqual(drawn_part(benchmark, page), benchmark.draw(report), benchmark.name)
             self.assertNotIn("-dirty", report.commit)
@@ -33,7 +33,7 @@ class DocumentTests(SynchronousTestCase):
         """Each file is as a run writes it, each has a benchmark, and no page has a drawn part without one."""
         for benchmark in BENCHMARKS.values():
             again = Path(self.mktemp())
-            write_report(again, read_report(DOCS / benchmark.file, benchmark.sample))
+            write_report(again, read_report(DOCS / benchmark.file))
             self.assertEqual(again.read_bytes(), (DOCS / benchmark.file).read_bytes(), benchmark.name)
         reports = {*DOCS.glob("measurements/*"), *DOCS.glob("*.json")}
         self.assertEqual(reports, {DOCS / each.file for each in BENCHMARKS.values()})
@@ -48,8 +48,8 @@ class DocumentTests(SynchronousTestCase):
     def test_chart(self) -> None:
         """Every figure of the contest's report is in the chart."""
         contest = BENCHMARKS["contest"]
-        written = [text.strip() for text in texts(DOCS / "performance.svg")]
-        shown = panels(read_report(DOCS / contest.file, contest.sample))
+        written = texts(DOCS / "performance.svg")
+        shown = panels(read_report(DOCS / contest.file))
         labels = [bar.label for bars in shown.values() for bar in bars]
         self.assertEqual(len(labels), 3 * 17)
         for label in labels:

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+from types import FrameType, SimpleNamespace
+from typing import Any, NoReturn
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks import processes
 from benchmarks.processes import (
     DidNotWork,
     Ran,
     Server,
-    family,
     free_port,
-    held_back,
-    peak_memory,
-    processor_of_all,
-    processor_seconds,
     run_in_turn,
     run_to_end,
+    run_together,
+    started,
     wait_for_end,
 )
 
@@ -41,22 +37,27 @@ def run(program: str, timeout: float = 30.0) -> Ran:
     return run_to_end([sys.executable, "-I", "-S", "-c", program], Path.cwd(), timeout)
 
 
-class HeldBackTests(SynchronousTestCase):
-    """A signal that comes while a process is started."""
+class StartedTests(SynchronousTestCase):
+    """SIGTERM that comes while a process is started."""
 
-    def test_after_the_block(self) -> None:
-        """It interrupts nothing in the block, and is handled after it."""
+    def test_delayed(self) -> None:
+        """It is handled when the process can be ended, and ends it."""
 
         def interrupt(number: int, frame: FrameType | None) -> NoReturn:
             raise InterruptedError(number)
 
-        self.addCleanup(signal.signal, signal.SIGUSR1, signal.signal(signal.SIGUSR1, interrupt))
-        came_through = False
-        with self.assertRaises(InterruptedError), held_back(signal.SIGUSR1):
-            signal.raise_signal(signal.SIGUSR1)
-            came_through = True
-        self.assertTrue(came_through)
-        self.assertRaises(InterruptedError, signal.raise_signal, signal.SIGUSR1)
+        def popen(*arguments: Any, **more: Any) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(*arguments, **more)
+            pids.append(process.pid)
+            signal.raise_signal(signal.SIGTERM)
+            return process
+
+        pids: list[int] = []
+        self.addCleanup(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, interrupt))
+        self.patch(processes, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": popen}))
+        with self.assertRaises(InterruptedError), started(["sleep", "60"], Path.cwd()):
+            self.fail("expected the signal before the block")
+        self.assertRaises(ProcessLookupError, os.kill, pids[0], 0)
 
 
 class RunToEndTests(SynchronousTestCase):
@@ -120,30 +121,6 @@ class RunInTurnTests(SynchronousTestCase):
         self.assertEqual((ran.status, ran.output), (3, "one\n"))
 
 
-class FamilyTests(SynchronousTestCase):
-    """A process and those that it has started."""
-
-    def test_family(self) -> None:
-        """Children and their children are found, and no other process."""
-        program = (
-            "import os, sys\n"
-            "for _ in range(2):\n"
-            "  if os.fork(): break\n"
-            "else: print('ready', flush=True)\n"
-            "sys.stdin.read()"
-        )
-        with subprocess.Popen(
-            [sys.executable, "-I", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as process:
-            if process.stdout is None:
-                self.fail("expected a pipe")
-            process.stdout.readline()
-            found = family(process.pid)
-            self.assertEqual((found[0], len(found)), (process.pid, 3))
-            self.assertNotIn(os.getpid(), found)
-            process.communicate(b"")
-
-
 class RunningTests(SynchronousTestCase):
     """A process that still runs."""
 
@@ -157,31 +134,66 @@ class RunningTests(SynchronousTestCase):
             self.assertTrue(wait_for_end(process.pid, 30.0))
             self.assertEqual(process.wait(), 4)
 
-    def test_processor_seconds(self) -> None:
-        """It is the time that the process itself reads, its threads included."""
-        before, told_before = processor_seconds(os.getpid()), time.process_time()
-        while time.process_time() - told_before < 0.1:
-            pass
-        told = time.process_time()
-        self.assertGreaterEqual(processor_seconds(os.getpid()) - before, 0.1)
-        self.assertLess(abs(processor_seconds(os.getpid()) - told), 0.02)
 
-    def test_peak_memory(self) -> None:
-        """It is what getrusage(2) tells the process itself."""
-        # More than this process has inherited: ru_maxrss begins with the peak of the process that started it.
-        inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self.assertTrue(bytearray(b"\1") * (inherited + 10_000_000))
-        told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self.assertLess(abs(peak_memory(os.getpid()) - told), 2_000_000)
+_READY = "import sys; print('ready', flush=True); sys.stdin.readline(); "
 
-    def test_processor_of_all(self) -> None:
-        """What this process uses is part of what all use; what is idle, proc_uptime(5), is not."""
-        before, told_before = processor_of_all(), time.process_time()
-        while time.process_time() - told_before < 0.3:
-            pass
-        self.assertGreater(processor_of_all() - before, 0.2)
-        up, idle = (float(each) for each in Path("/proc/uptime").read_text(encoding="ascii").split())
-        self.assertLess(processor_of_all(), up * (os.cpu_count() or 1) - idle / 2)
+
+def program(work: str, ready: str = _READY) -> list[str | Path]:
+    """A program that does some work at a cue."""
+    return [sys.executable, "-c", ready + work]
+
+
+class RunTogetherTests(SynchronousTestCase):
+    """Programs that begin at the same moment."""
+
+    def setUp(self) -> None:
+        self.cues = 0
+
+    def cue(self) -> None:
+        """Count the cues."""
+        self.cues += 1
+
+    def test_ends(self) -> None:
+        """A program's status and output are reported, and it gets the cue when all are ready."""
+        commands = {"good": program("print('fine')"), "bad": program("print('no'); sys.exit(3)")}
+        done = run_together(commands, Path.cwd(), 60.0, on_cue=self.cue)
+        self.assertEqual(
+            {name: (each.status, each.output) for name, each in done.items()},
+            {"good": (0, "ready\nfine\n"), "bad": (3, "ready\nno\n")},
+        )
+        self.assertEqual(self.cues, 1)
+
+    def test_done(self) -> None:
+        """A program that says that its work is done serves until all have done theirs."""
+        serving = program("print('done', flush=True); sys.stdin.read(); print('served')")
+        done = run_together({"serving": serving, "other": program("")}, Path.cwd(), 60.0)
+        self.assertEqual((done["serving"].status, done["serving"].output), (0, "ready\ndone\nserved\n"))
+
+    def test_kills(self) -> None:
+        """A program can be killed after a time; one that has done its work by then is not."""
+        killed: list[str] = []
+        done = run_together(
+            {"endless": program("sys.stdin.read()"), "quick": program("")},
+            Path.cwd(),
+            60.0,
+            {"endless": 0.1, "quick": 30.0},
+            on_kill=killed.append,
+        )
+        self.assertEqual((done["endless"].status, done["quick"].status), (-9, 0))
+        self.assertGreaterEqual(done["endless"].seconds, 0.1)
+        self.assertEqual(killed, ["endless"])
+
+    def test_timeout(self) -> None:
+        """After the longest time all are killed whose work is not done."""
+        done = run_together({"endless": program("sys.stdin.read()")}, Path.cwd(), 0.1)
+        self.assertEqual(done["endless"].status, -9)
+
+    def test_not_ready(self) -> None:
+        """A program that ends before it is ready is an error, with what it wrote."""
+        hasty = {"hasty": program("print('oh')", "")}
+        error = self.assertRaises(DidNotWork, run_together, hasty, Path.cwd(), 60.0, on_cue=self.cue)
+        self.assertIn("oh", str(error))
+        self.assertEqual(self.cues, 0)
 
 
 class ServerTests(SynchronousTestCase):
@@ -213,14 +225,18 @@ class ServerTests(SynchronousTestCase):
         """For one that ends before it serves, the error has what it wrote."""
         server = self.server("print('no')")
         error = self.assertRaises(DidNotWork, server.__enter__)
-        self.assertIn("'serving as (\\\\d+)' in the server's output, got:\nno\n", str(error))
-        self.assert_ended(server.pid)
+        self.assertIn("'serving as (\\\\d+)' in the output, got:\nno\n", str(error))
 
-    def test_not_started(self) -> None:
-        """Before it is started it has neither a process ID nor output."""
-        server = self.server("")
-        self.assertRaises(DidNotWork, lambda: server.pid)
-        self.assertRaises(DidNotWork, lambda: server.said)
+    def test_listens(self) -> None:
+        """It serves when its ports are open; one that does not open them in time is an error with what it wrote."""
+        port = free_port()
+        listens = f"import http.server; http.server.HTTPServer(('127.0.0.1', {port}), None).serve_forever()"
+        with Server([sys.executable, "-c", listens], self.directory, places=[port]):
+            socket.create_connection(("127.0.0.1", port)).close()
+        self.patch(processes, "_TO_START", 0.2)
+        silent = Server(["sh", "-c", "echo no; exec sleep 60"], self.directory, places=[free_port()])
+        self.assertIn("no", str(self.assertRaises(DidNotWork, silent.__enter__)))
+        self.assert_ended(silent.pid)
 
     def test_free_port(self) -> None:
         """A port is free, and the kernel gives it to no client."""

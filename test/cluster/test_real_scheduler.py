@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from benchmarks.scheduler_conversations import RealScheduler
+from benchmarks.cluster.programs import Scheduler
 from dragonfly_vortex.cluster.hash_ring import HashRing
 from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 from dragonfly_vortex.config.model import HostConfig, SchedulerConfig
@@ -30,13 +30,13 @@ class RealSchedulerTestCase(MemberTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.reals: list[RealScheduler] = []
+        self.reals: list[Scheduler] = []
 
-    async def scheduler_process(self, name: str) -> RealScheduler:
+    async def scheduler_process(self, name: str) -> Scheduler:
         """A scheduler that serves until the end of the test."""
         directory = self.directory.absolute() / name
         directory.mkdir()
-        real = RealScheduler(Path(PROGRAM), directory)
+        real = Scheduler(Path(PROGRAM), directory)
         await deferToThread(real.__enter__)
         self.addCleanup(deferToThread, real.__exit__)
         return real

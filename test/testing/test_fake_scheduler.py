@@ -75,6 +75,6 @@ class FakeSchedulerTests(TestCase):
         """Every recording is what a real scheduler says today."""
         if not Path(SCHEDULER).is_file():
             self.skipTest("expected the program of Dragonfly's scheduler 2.5.1 in DFVORTEX_SCHEDULER")
-        from benchmarks.scheduler_conversations import main
+        from test.cluster.conversations import main
 
         self.assertEqual(await deferToThread(main, ["--scheduler", SCHEDULER]), 0)
