@@ -105,10 +105,11 @@ class FileRangeProducer(abc.ABC):
         """Whether it is our own limit or our own disk, and not the other side, that is waited for."""
         return self._fetching or self._is_queued
 
-    def send(self, header: bytes, pages: Pages | None, piece: Hashable = None) -> Deferred[None]:
+    def send(self, header: bytes | None, pages: Pages | None, piece: Hashable = None) -> Deferred[None]:
         """
         Send the header and then the range.
 
+        :param header: may be empty. None: the transport's buffer is empty, and the range is sent from now on.
         :param pages: the range, closed at the end, whatever the end is. None: there is only the header, and
             what was written before it, to be waited for.
         :param piece: identifies the piece, for the limiter's order.

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import IConnectionTransport
-from dragonfly_vortex.model import FileRange
+from dragonfly_vortex.model import FileRange, OpenPiece
 from dragonfly_vortex.transport.producers import (
     CopyProducer,
     EncryptingProducer,
@@ -30,7 +30,7 @@ from dragonfly_vortex.transport.readahead import Pages, ReadAhead, read_resident
 from dragonfly_vortex.transport.socket_options import beneath, plain_socket
 from dragonfly_vortex.transport.tls_transport import TLSTransport
 
-__all__ = ["ONE_WRITE_LENGTH", "Sender"]
+__all__ = ["ONE_WRITE_LENGTH", "Sender", "duplicated"]
 
 ONE_WRITE_LENGTH = 64 * 1024
 
@@ -108,7 +108,13 @@ class Sender:
             self._unflushed += len(data)
 
     def send(
-        self, header: bytes, content: FileRange | None = None, *, piece: Hashable = None, more: bool = False
+        self,
+        header: bytes,
+        content: FileRange | None = None,
+        *,
+        piece: Hashable = None,
+        more: bool = False,
+        at_once: bool = False,
     ) -> Deferred[None]:
         """
         Send a header and the content that follows it.
@@ -117,6 +123,8 @@ class Sender:
             is sent so.
         :param piece: identifies the piece, for the limiter's order.
         :param more: whether another reply follows at once, so that both had better leave together.
+        :param at_once: whether the socket may be given the first step of large content now; else it is given in the
+            reactor's next turn.
         :returns: fires when the next reply may be sent; fails as :meth:`FileRangeProducer.send` does, and then the
             connection must be aborted: the reply is broken.
         """
@@ -136,9 +144,11 @@ class Sender:
                     self._progressed(len(data))
                 return succeed(None)
             self._limiter.give_back(length)
+        self.send_at_once(header, more=not at_once)
+        rest = None if self._all_has_gone() else b""
         self._unflushed = 0
         self._producer = self._make_producer()
-        return self._producer.send(header, pages, piece)
+        return self._producer.send(rest, pages, piece)
 
     def _make_producer(self) -> FileRangeProducer:
         """The fastest producer that the transport and the platform allow."""
@@ -153,3 +163,17 @@ class Sender:
     def _all_has_gone(self) -> bool:
         """Whether the transport holds nothing that was sent before."""
         return not self._unflushed and not (self._producer is not None and self._producer.copies)
+
+
+def duplicated(piece: OpenPiece) -> OpenPiece | None:
+    """
+    A piece with a descriptor of its own, for :meth:`Sender.send`.
+
+    :param piece: its descriptor stays its owner's.
+    :returns: None where the descriptor cannot be duplicated: this process can have no more.
+    """
+    descriptor, offset, length = piece.range
+    try:
+        return OpenPiece(metadata=piece.metadata, range=FileRange(os.dup(descriptor), offset, length))
+    except OSError:
+        return None

@@ -6,8 +6,8 @@ checks the packets, an :class:`~dragonfly_vortex.interfaces.IPieceStore` opens t
 :mod:`dragonfly_vortex.transport.sender` sends them, and :mod:`dragonfly_vortex.vortex.connections` limits the
 connections.
 
-Where a piece is at hand and small, all of a reply happens inside ``dataReceived``: the store's Deferred has fired when
-it is returned, and so has the sender's.
+Where a piece is at hand, its reply begins inside ``dataReceived``. A small one is complete then, and of a large one
+the socket has what it can take.
 """
 
 from __future__ import annotations
@@ -17,30 +17,22 @@ import os
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.errors import (
-    LocalProtocolError,
-    NotStored,
-    PieceDamaged,
-    RemoteProtocolError,
-    StorageError,
-    StorageFailure,
-)
+from dragonfly_vortex.errors import LocalProtocolError, PieceDamaged, RemoteProtocolError
 from dragonfly_vortex.interfaces import IConnectionTransport, IHotPieceStore, IPieceStore
-from dragonfly_vortex.model import FileRange, OpenPiece, piece_id
-from dragonfly_vortex.transport.sender import Sender
+from dragonfly_vortex.model import FileRange, OpenPiece
+from dragonfly_vortex.transport.sender import Sender, duplicated
 from dragonfly_vortex.transport.socket_options import beneath, hang_up, plain_socket, set_cork
 from dragonfly_vortex.transport.tls import begins_tls
 from dragonfly_vortex.transport.tls_errors import why_tls_failed
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
-from dragonfly_vortex.vortex.replies import error_reply
+from dragonfly_vortex.vortex.replies import error_reply, log_broken_reply
 from dragonfly_vortex.wire import Close, Connection, ErrorCode, PieceContent, PieceRequest, Role
 
 __all__ = ["VortexServerProtocol"]
@@ -106,6 +98,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self._half_closed = False  # the child will send nothing more; what it has sent is answered
         self._finishing = False  # we want no further request, not even one that has been sent
         self._opening: Deferred[OpenPiece] | None = None
+        self._is_under_way = False  # a reply is, and is counted
         self._replies = 0  # in this turn of the reactor
         self._next_turn: IDelayedCall | None = None
 
@@ -188,12 +181,16 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
 
     # -- requests, one after the other
 
-    def _proceed(self) -> None:
-        """Answer the requests that have arrived, until a reply has to wait."""
+    def _proceed(self, replies: int = 0) -> None:
+        """
+        Answer the requests that have arrived, until a reply has to wait.
+
+        :param replies: how many have been completed in this turn of the reactor.
+        """
         if self._proceeding:  # a reply that was complete at once: the loop below goes on
             return
         self._proceeding = True
-        self._replies = 0
+        self._replies = replies
         try:
             while self._phase is _Phase.WAITING and self._next_request():
                 pass
@@ -216,8 +213,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
             self._refuse(error)
             return False
         if isinstance(event, PieceRequest):
-            if not self._reply_at_once(event):
-                self._reply(event)
+            self._answer(event)
         elif isinstance(event, Close) or self._half_closed:
             self._hang_up()
         return event is not None and (self._connection.buffered > 0 or self._half_closed or self._finishing)
@@ -234,18 +230,24 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
 
     # -- one reply
 
-    def _reply_at_once(self, request: PieceRequest) -> bool:
+    def _answer(self, request: PieceRequest) -> None:
+        """Reply with a piece that is at hand, or have it opened."""
+        hot, name = self._hot_store, (request.kind, request.task_id, request.number)
+        piece = hot.hot_piece(*name) if hot is not None else None
+        if piece is None:
+            self._reply(request, None)
+        elif self._replies == _REPLIES_AT_ONCE or not self._reply_at_once(request, piece):
+            self._reply(request, duplicated(piece))
+
+    def _reply_at_once(self, request: PieceRequest, piece: OpenPiece) -> bool:
         """
         Reply with a small piece that is at hand. Most small pieces are, and a Deferred for each would cost more than
         all else.
 
         :returns: whether it could be done; nothing has been done otherwise.
         """
-        if self._hot_store is None or self._replies == _REPLIES_AT_ONCE:
-            return False
-        piece = self._hot_store.hot_piece(request.kind, request.task_id, request.number)
-        content = self._sender.read_at_once(piece.range) if piece is not None else None
-        if piece is None or content is None:
+        content = self._sender.read_at_once(piece.range)
+        if content is None:
             return False
         try:
             header = self._connection.send_whole(PieceContent.of(request, piece.metadata))
@@ -261,14 +263,24 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self._replies += 1
         return True
 
-    def _reply(self, request: PieceRequest) -> None:
-        self._enter(_Phase.REPLYING, self._connections.idle_timeout)
+    def _reply(self, request: PieceRequest, piece: OpenPiece | None) -> None:
+        """
+        Reply by a Deferred.
+
+        :param piece: the open piece; None where the store is to open it.
+        """
+        self._phase = _Phase.REPLYING
         self._is_new = False
-        self._settings.tally.piece_begun()
         self._child.task_id = request.task_id
-        opening = self._opening = self._store.open_piece(request.kind, request.task_id, request.number)
+        name = request.kind, request.task_id, request.number
+        opening = self._opening = self._store.open_piece(*name) if piece is None else succeed(piece)
         sending = opening.addCallbacks(self._send, self._send_error, callbackArgs=(request,), errbackArgs=(request,))
         sending.addBoth(self._counted).addCallback(self._replied).addErrback(self._broken_off, request)
+        if self._phase is _Phase.REPLYING:  # it takes longer than this call
+            self._enter(_Phase.REPLYING, self._connections.idle_timeout)
+            if self._next_turn is None:
+                self._is_under_way = True
+                self._settings.tally.piece_begun()
 
     def _send(self, piece: OpenPiece, request: PieceRequest) -> Deferred[None] | None:
         """Send the piece that was opened."""
@@ -296,21 +308,18 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self._opening = None
         if self._phase is not _Phase.REPLYING:
             return None
-        piece = piece_id(request.task_id, request.number)
-        if failure.check(StorageError) is None:
-            self._connections.limited_log.failure("piece {piece} could not be opened", failure, piece=piece)
-        elif failure.check(NotStored) is None:  # one line: while a disk fails there is one for every request
-            self._connections.limited_log.error(
-                "piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage()
-            )
+        log_broken_reply(self._connections.limited_log, request, failure)
         return self._transmit(self._connection.send(error_reply(request, failure)))
 
     def _transmit(self, header: bytes, content: FileRange | None = None, piece: Hashable = None) -> Deferred[None]:
-        return self._sender.send(header, content, piece=piece, more=self._connection.buffered > 0)
+        more, at_once = self._connection.buffered > 0, not self._replies
+        return self._sender.send(header, content, piece=piece, more=more, at_once=at_once)
 
     def _counted(self, result: Any) -> Any:
-        """Count a reply that has ended, complete or not."""
-        self._settings.tally.piece_ended()
+        """Count a reply that has ended, complete or not, if it took longer than a call."""
+        if self._is_under_way:
+            self._is_under_way = False
+            self._settings.tally.piece_ended()
         return result
 
     def _progressed(self, length: int) -> None:
@@ -330,22 +339,16 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self._replies += 1
         self._cork(False)
         self._phase = _Phase.WAITING
-        self._proceed()  # idle only behind the requests sent ahead: what waits for room ends an idle connection
+        self._proceed(1)  # idle only behind the requests sent ahead: what waits for room ends an idle connection
 
     def _broken_off(self, failure: Failure, request: PieceRequest) -> None:
         """
         Abort the connection, because a reply ended before it was complete: only an abort shows the child that its piece
         is not complete. An unexpected failure is handled here, too, so that it does not leave the connection open.
         """
-        if failure.check(PieceDamaged, StorageFailure):
-            piece = piece_id(request.task_id, request.number)
-            self._connections.limited_log.error(
-                "piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage()
-            )
-            if failure.check(PieceDamaged):
-                self._mark_damaged(request, failure.getErrorMessage())
-        elif failure.check(ConnectionLost) is None:
-            self._connections.limited_log.failure("replying to {request} failed", failure, request=request)
+        log_broken_reply(self._connections.limited_log, request, failure)
+        if failure.check(PieceDamaged):
+            self._mark_damaged(request, failure.getErrorMessage())
         self.abort()
 
     def _mark_damaged(self, request: PieceRequest, reason: str) -> None:

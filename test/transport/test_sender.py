@@ -208,6 +208,12 @@ class SocketTransport(FullTransport):
         """The socket."""
         return self.handle
 
+    def registerProducer(self, producer: SendfileProducer, streaming: bool) -> None:
+        """Let a pull producer produce, as a connection does."""
+        super().registerProducer(producer, streaming)  # type: ignore[no-untyped-call] # Twisted's
+        if not streaming:
+            producer.resumeProducing()
+
     def startWriting(self) -> None:
         """It is :meth:`flush` that says when it may be written."""
 
@@ -277,6 +283,29 @@ class SocketTests(SynchronousTestCase):
             self.send()
             written = len(self.transport.value()) - before
             self.assertEqual(written, 0 if sendfile != self.sendfile_that_cannot else len(HEADER + self.content))
+
+    def test_large_at_once(self) -> None:
+        """Large content is in the socket, as far as that takes it, before the reactor is asked for anything."""
+        length = ONE_WRITE_LENGTH + 1
+        os.truncate(self.file, length)
+        sent = self.sender.send(HEADER, FileRange(os.dup(self.file), 0, length), at_once=True)
+        taken = bytearray()
+        while len(taken) < sum(self.progress) + len(HEADER):
+            taken += self.transport.child.recv(MIB)
+        self.assertEqual((self.progress[:1], taken.startswith(HEADER + self.content)), ([len(taken) - 100], True))
+        while not sent.called:
+            self.transport.flush()
+        self.assertEqual((sum(self.progress), self.transport.writes), (length, []))
+
+    def test_large_at_once_behind_others(self) -> None:
+        """Where bytes wait in the transport, large content goes behind them, and its header too."""
+        self.send(more=True)
+        os.truncate(self.file, ONE_WRITE_LENGTH + 1)
+        self.sender.send(HEADER, FileRange(os.dup(self.file), 0, ONE_WRITE_LENGTH + 1), at_once=True)
+        self.assertEqual(self.transport.value(), HEADER + self.content + HEADER)
+        self.assertEqual(self.progress, [len(self.content)])
+        self.transport.flush()
+        self.assertGreater(len(self.progress), 1)
 
     def sendfile_that_cannot(self, *_: object) -> int:
         """A file system's that has none."""

@@ -117,8 +117,10 @@ class HotShelf(Shelf):
         self._descriptor = os.open(kept_open, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the file, if it is open; from then on what is handed out has no open descriptor."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
     def hot_piece(self, kind: PieceKind, task_id: str, number: int) -> OpenPiece | None:
         """See :meth:`IHotPieceStore.hot_piece`."""

@@ -189,7 +189,10 @@ class LimitedTests(ServingTestCase):
         """
         length, requests = 20_000, 8 * 4
         shelf = self.shelf(*[length] * requests)
-        address = self.serve(self.factory(shelf, rate=1_000_000))
+        factory = self.factory(shelf, rate=1_000_000)
+        limiter = factory.settings.limiter
+        limiter.spend(10**9)  # nothing may be sent before all have asked
+        address = self.serve(factory)
         sent_at: list[float] = []  # at the end of each piece, how many pieces' worth of bytes had arrived in all
         all_fetched: Deferred[None] = Deferred()
 
@@ -201,6 +204,8 @@ class LimitedTests(ServingTestCase):
         fetchings = [await self.fetching(address, shelf, number, fetched) for number in range(requests)]
         for number, fetching in enumerate(fetchings):
             fetching.start(number)
+        await self.until(lambda: len(limiter._grants) == requests)
+        limiter.give_back(10**9)
         await all_fetched
         late = [(n, at) for n, at in enumerate(sent_at, 1) if at > n + 4]
         self.assertEqual(late, [])

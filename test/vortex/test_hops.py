@@ -74,9 +74,9 @@ class HopsTests(ServingTestCase):
         return min(seen, key=len)
 
     async def test_large(self) -> None:
-        """A large piece is sent by ``sendfile`` after at most 14 modules."""
+        """A large piece is sent by ``sendfile`` after at most 12 modules."""
         modules = await self.fewest(4 << 20, "sendfile")
-        self.assertLessEqual(len(modules), 14, modules)
+        self.assertLessEqual(len(modules), 12, modules)
 
     async def test_small(self) -> None:
         """A small piece is sent after at most 12 modules: one of them only where the file system cannot say at once."""

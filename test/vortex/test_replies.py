@@ -1,4 +1,4 @@
-"""Tests of the packet that says why a request is not fulfilled."""
+"""Tests of what a parent replies with."""
 
 from __future__ import annotations
 

@@ -278,7 +278,7 @@ class ShareTests(ServingTestCase):
         clock = MemoryReactorClock()
         settings = ServerSettings(clock=clock, limiter=UploadLimiter(UNLIMITED, clock))
         registry = ConnectionRegistry(clock, max_connections=2, idle_timeout=600.0)
-        factory = VortexServerFactory(self.shelf(MIB), settings, registry)
+        factory = VortexServerFactory(self.shelf(4 * MIB), settings, registry)
         listening = _FromElsewhere(fileno=listening_socket("127.0.0.1", 0, SocketOptions()).detach())
         counts = shared_counts(1)
         turns = Turns(counts, 1)

@@ -178,13 +178,13 @@ class HotReplyTests(ReplyTests):
         return cast(HotShelf, self.shelf(*lengths))
 
     async def test_sizes(self) -> None:
-        """Small pieces are sent from the store's own descriptor; only large ones are opened."""
+        """All pieces are sent from the store's own descriptor or a copy of it; none is looked up twice, or opened."""
         store = self.hot_shelf(0, 1, 4 * KIB, 64 * KIB, 64 * KIB + 1, 4 * MIB)
         child = await self.child(self.serve(self.factory(store)))
         await deferToThread(child.ask, *range(6))
         for reply in await deferToThread(child.replies, 6):
             self.assertTrue(reply.content == store.content(reply.number), f"piece {reply.number}")
-        self.assertEqual((store.handed_out, len(store.opened)), (6, 2))
+        self.assertEqual((store.handed_out, len(store.opened)), (6, 0))
         self.assertNotIn(str(store.path), open_descriptors().values())
 
     async def test_limit(self) -> None:
@@ -194,7 +194,7 @@ class HotReplyTests(ReplyTests):
         await deferToThread(child.ask, *[0] * 20)
         replies = await deferToThread(child.replies, 20)
         self.assertTrue(all(reply.content == store.content(0) for reply in replies))
-        self.assertGreater(len(store.opened), 0)  # how many, depends on the time that passes meanwhile
+        self.assertEqual((store.handed_out, len(store.opened)), (20, 0))
 
     async def test_short_file(self) -> None:
         """A file that is too short for a small piece ends the connection, and the piece is marked."""
@@ -219,6 +219,27 @@ class HotReplyTests(ReplyTests):
             await deferToThread(child.reply)
         self.assertEqual(len(self.flushLoggedErrors(LocalProtocolError)), 1)
         self.assertNotIn(str(store.path), open_descriptors().values())
+
+    async def test_no_copy_of_the_descriptor(self) -> None:
+        """A large piece at hand is opened where its descriptor cannot be copied."""
+        store = self.hot_shelf(1 * MIB)
+        store.close()
+        child = await self.child(self.serve(self.factory(store)))
+        await deferToThread(child.ask, 0)
+        self.assertTrue((await deferToThread(child.reply)).content == store.content(0))
+        self.assertEqual((store.handed_out, len(store.opened)), (1, 1))
+
+    async def test_large_under_way(self) -> None:
+        """A large piece at hand is under way, and its connection not idle, until the last byte has gone."""
+        store = self.hot_shelf(16 * MIB)
+        factory = self.factory(store)
+        child = await self.child(self.serve(factory), receive_buffer=64 * KIB)
+        await deferToThread(child.ask, 0)
+        tally = factory.settings.tally
+        await self.until(lambda: tally.bytes_sent)
+        self.assertEqual((tally.pieces_under_way, tally.idle_connections), (1, 0))
+        self.assertTrue((await deferToThread(child.reply)).content == store.content(0))
+        await self.until(lambda: (tally.pieces_under_way, tally.idle_connections) == (0, 1))
 
     async def test_counted(self) -> None:
         """Pieces that are sent at once are counted, checked when they are asked for again, and leave the child idle."""
