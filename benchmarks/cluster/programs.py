@@ -89,10 +89,10 @@ class Scheduler(Server):
         self._redis: Server | None = None
         database = ""
         if redis := find("redis-server"):
-            redis_port = free_port()
-            database = f"database: {{redis: {{addrs: ['127.0.0.1:{redis_port}']}}}}\n"
-            options = ["--bind", "127.0.0.1", "--port", str(redis_port), "--save", "", "--appendonly", "no"]
-            self._redis = Server([redis, *options], directory / "redis", places=[redis_port])
+            self._redis_port = free_port()
+            database = f"database: {{redis: {{addrs: ['127.0.0.1:{self._redis_port}']}}}}\n"
+            options = ["--bind", "127.0.0.1", "--port", str(self._redis_port), "--save", "", "--appendonly", "no"]
+            self._redis = Server([redis, *options], directory / "redis", places=[self._redis_port])
         directory.mkdir(parents=True, exist_ok=True)
         config, dynconfig = directory / "scheduler.yaml", directory / "dynconfig.yaml"
         config.write_text(
@@ -130,6 +130,11 @@ class Scheduler(Server):
         """End it as a crash does."""
         super().kill()
         super().__exit__()
+
+    def ask_redis(self, database: int, *command: str) -> str:
+        """The answer of its Redis to a command."""
+        client: list[str | Path] = ["redis-cli", "-p", str(self._redis_port), "-n", str(database), *command]
+        return run_to_end(client, self.directory, _TIMEOUT).checked("redis-cli").output.strip()
 
     def freeze(self, is_frozen: bool) -> None:
         """Have it hang, or go on."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,7 +14,7 @@ from contextlib import ExitStack
 import grpc
 from dragonfly_api import dfdaemon_pb2, dfdaemon_pb2_grpc
 
-from benchmarks.cluster.programs import Cluster, File, Peer, plain
+from benchmarks.cluster.programs import Cluster, File, Peer, Scheduler, plain
 from benchmarks.peers import uploaded
 from benchmarks.processes import DidNotWork
 
@@ -273,6 +275,20 @@ def seed(cluster: Cluster) -> str:
         return f"{ran.seconds:.2f} s, {_little(spare, 'more than once from the origin')}"
 
 
+def preheated(cluster: Cluster) -> str:
+    """a scheduler's preheat job: our seed fetches, for a real child"""
+    file = cluster.file(60 * MB)
+    with cluster.peer(is_ours=True, seed="enable: true, sources: ['127.0.0.1']") as ours:
+        time.sleep(35)  # as above
+        _preheat(cluster.scheduler, file.url)
+        before = cluster.asked_of_origin(file)
+        with cluster.peer(is_ours=False) as child:
+            cluster.get(child, file)
+        if uploaded(ours.metrics_port) < file.length:
+            raise DidNotWork(f"our peer has sent {uploaded(ours.metrics_port):.0f} bytes")
+        return _little(cluster.asked_of_origin(file) - before, "from the origin afterwards")
+
+
 def foreign_storage(cluster: Cluster) -> None:
     """the storage of a real peer is refused, and stays as it is"""
     file = cluster.file(20 * MB)
@@ -328,8 +344,8 @@ def without_a_cluster(cluster: Cluster) -> str:
 TRIALS: tuple[Trial, ...] = (
     *(url_to_real, url_to_ours, url_between_ours, while_downloading, beside_two_real, as_fast_an_answer, host_network),
     *(clean_log, empty_file, first_hand_cache, our_cache, cache_alone, link, digests, content_over_socket),
-    *(range_of_a_file, missing, list_and_remove, scheduler_killed, seed, foreign_storage, other_piece_length),
-    *(two_kinds, without_a_cluster),
+    *(range_of_a_file, missing, list_and_remove, scheduler_killed, seed, preheated, foreign_storage),
+    *(other_piece_length, two_kinds, without_a_cluster),
 )
 """All trials, in the order of the table."""
 
@@ -367,6 +383,30 @@ def _imported(cluster: Cluster, peer: Peer, file: File) -> str:
     named = ("--content-for-calculating-task-id", file.path.name)
     cluster.run("dfcache", "import", file.path, "-e", peer.socket, *named).checked("dfcache import")
     return hashlib.sha256(file.path.name.encode()).hexdigest()
+
+
+def _preheat(scheduler: Scheduler, url: str) -> None:
+    """
+    Have all seeds preheat a URL, by a job in the scheduler's queue, as a manager puts it there: the message is that of
+    the library machinery, its argument the scheduler's (``internal/job/types.go``).
+    """
+    (queue,) = set(re.findall(r"create local job queue: (\S+)", scheduler.log))
+    wanted = {"urls": [url], "scope": "all_seed_peers", "timeout": 60 * 10**9}  # nanoseconds
+    wanted |= {"concurrent_task_count": 1, "concurrent_peer_count": 1}
+    name, argument = str(uuid.uuid4()), {"Type": "string", "Value": json.dumps(wanted)}
+    job = {"UUID": name, "Name": "preheat", "RoutingKey": queue, "Args": [argument]}
+    scheduler.ask_redis(1, "RPUSH", queue, json.dumps(job))
+    deadline = time.monotonic() + 60
+    while True:
+        done = json.loads(scheduler.ask_redis(2, "GET", name) or "{}")
+        if done.get("State") in ("SUCCESS", "FAILURE"):
+            break
+        if time.monotonic() > deadline:
+            raise DidNotWork(f"expected the end of the job, got {done}")
+        time.sleep(0.1)
+    results = [json.loads(each["Value"]) for each in done["Results"] or ()]
+    if not any(each["success_tasks"] for each in results):
+        raise DidNotWork(f"the job ended with {done}")
 
 
 def _pieces_of(peer: Peer, task_id: str, count: int) -> float:
