@@ -9,13 +9,14 @@ A version of pyOpenSSL whose connections look different is used by its methods a
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import Any
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
 
-__all__ = ["RECORD", "decrypt", "encrypt", "take_output", "window"]
+__all__ = ["RECORD", "decrypt", "encrypt", "receive", "take_output", "window"]
 
 RECORD = 16 * 1024
 """Bytes of content that a record has at most (RFC 8446, section 5.1)."""
@@ -25,6 +26,9 @@ _OVERHEAD = 256
 
 _KEPT = 320 * 1024
 """Bytes of memory that a thread keeps for records or for their content: more than are moved at a time."""
+
+_READ = 256 * 1024
+"""Bytes to read from a socket at a time. Their content, and that of a record before, fits into the kept memory."""
 
 _openssl: Any = Binding.lib
 _ffi: Any = Binding.ffi
@@ -80,17 +84,33 @@ def decrypt(connection: SSL.Connection, records: bytes | memoryview) -> tuple[by
         side sends, None where there is none.
     """
     connection.bio_write(records)
-    parts: list[bytes] = []
-    session = getattr(connection, "_ssl", None)
-    if session is not None and _read_all(session, parts):
-        return b"".join(parts), None
-    try:
-        while True:
-            parts.append(connection.recv(RECORD))
-    except SSL.WantReadError:
-        return b"".join(parts), None
-    except SSL.Error as error:
-        return b"".join(parts), error
+    return _read_all(connection)
+
+
+def receive(connection: SSL.Connection, sock: socket.socket, length: int) -> tuple[memoryview, SSL.Error | None]:
+    """
+    Read once from a socket into memory that is kept, and decrypt what was read, as :func:`decrypt` does.
+
+    :param connection: as for :func:`decrypt`.
+    :param sock: does not block.
+    :param length: bytes to read, at most 256 KiB of them.
+    :returns: the content, which is good until the thread's next call of this module, and the error behind it. There is
+        no content where the other side sends no more, and where less than a record was read.
+    :raises BlockingIOError: there is nothing to be read now.
+    :raises OSError: the socket cannot be read.
+    """
+    got = sock.recv_into(_kept.plain, min(length, _READ))
+    if not got:
+        return memoryview(b""), None
+    connection.bio_write(_kept.plain[:got])
+    session, at = getattr(connection, "_ssl", None), 0
+    if session is not None:
+        at, last = _fill(session)
+        if last <= 0 and _lacks_bytes(session, last):
+            return _kept.output[:at], None
+    first = bytes(_kept.output[:at])
+    rest, error = _read_all(connection)
+    return memoryview(first + rest), error
 
 
 def take_output(connection: SSL.Connection) -> bytes:
@@ -109,14 +129,32 @@ def take_output(connection: SSL.Connection) -> bytes:
         return b""
 
 
-def _read_all(session: object, parts: list[bytes]) -> bool:
-    """Read the content of all whole records; whether it is only more of them that is missing."""
-    read, start, at = _openssl.SSL_read, _kept.output_start, 0
-    while (got := read(session, start + at, RECORD)) > 0:
-        at += got
-        if at > _KEPT - RECORD:
-            parts.append(bytes(_kept.output[:at]))
-            at = 0
-    if at:
+def _read_all(connection: SSL.Connection) -> tuple[bytes, SSL.Error | None]:
+    """Read the content of all whole records, and the error behind it, as :func:`decrypt` returns them."""
+    parts: list[bytes] = []
+    session, last = getattr(connection, "_ssl", None), 1
+    while session is not None and last > 0:
+        at, last = _fill(session)
         parts.append(bytes(_kept.output[:at]))
-    return bool(_openssl.SSL_get_error(session, got) == _openssl.SSL_ERROR_WANT_READ)
+    if session is not None and _lacks_bytes(session, last):
+        return b"".join(parts), None
+    try:
+        while True:
+            parts.append(connection.recv(RECORD))
+    except SSL.WantReadError:
+        return b"".join(parts), None
+    except SSL.Error as error:
+        return b"".join(parts), error
+
+
+def _fill(session: object) -> tuple[int, int]:
+    """Read the content of records into the kept memory: how many bytes, and the result of the last read."""
+    read, start, at, last = _openssl.SSL_read, _kept.output_start, 0, 1
+    while at <= _KEPT - RECORD and (last := read(session, start + at, RECORD)) > 0:
+        at += last
+    return at, last
+
+
+def _lacks_bytes(session: object, last: int) -> bool:
+    """Whether a read has failed only because no whole record is there."""
+    return bool(_openssl.SSL_get_error(session, last) == _openssl.SSL_ERROR_WANT_READ)

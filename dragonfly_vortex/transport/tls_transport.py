@@ -8,6 +8,7 @@ hundreds of records, and what is done for each of them costs more than its encry
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import cast
 
@@ -77,6 +78,7 @@ class TLSTransport(TLSMemoryBIOProtocol):
 
     aggregates = False
     _established = False
+    _error: SSL.Error | None = None  # behind the content that was received past the transport beneath
 
     def window(self, length: int) -> memoryview:
         """
@@ -103,6 +105,30 @@ class TLSTransport(TLSMemoryBIOProtocol):
         except SSL.Error as error:
             raise ConnectionLost("TLS has ended") from error
 
+    def receive(self, sock: socket.socket, length: int) -> memoryview:
+        """
+        Read once from the socket beneath, and decrypt: for a protocol that wants more content while it handles some.
+        Twisted's transports copy each part into new memory, which takes as long as decrypting it.
+
+        :param sock: the socket that the transport beneath reads.
+        :param length: bytes to read, at most 256 KiB of them.
+        :returns: the content, good until this thread encrypts or decrypts again. It is empty where the socket has too
+            little now, and where the connection ends: that is found by the transport.
+        :raises ConnectionLost: the connection has failed; the socket will not say so again.
+        """
+        connection = self.getHandle()
+        if connection is None or self._aborted or self._lostTLSConnection or self._error is not None:
+            return memoryview(b"")
+        try:
+            content, self._error = tls_records.receive(connection, sock, length)
+        except BlockingIOError:
+            return memoryview(b"")
+        except OSError as error:
+            raise ConnectionLost(error.strerror) from error
+        if self._error is not None and not isinstance(self._error, SSL.ZeroReturnError):
+            self._reason = Failure(self._error)  # Twisted's: OpenSSL will give another reason the second time
+        return content
+
     def dataReceived(self, bytes: bytes) -> None:
         """
         Decrypt all records that have arrived, and hand their content to the protocol as one.
@@ -116,6 +142,7 @@ class TLSTransport(TLSMemoryBIOProtocol):
             self._receive(bytes)
         elif self.getHandle() is not None:
             super().dataReceived(bytes)  # type: ignore[no-untyped-call] # Twisted's
+            self._end(self._error)
 
     def _is_established(self) -> bool:
         """Whether the handshake is complete."""
@@ -132,11 +159,16 @@ class TLSTransport(TLSMemoryBIOProtocol):
         content, error = tls_records.decrypt(connection, records)
         if content:
             self.wrappedProtocol.dataReceived(content)
-        if self.getHandle() is None:
+        self._end(error or self._error)
+        connection = self.getHandle()
+        if connection is not None and (output := tls_records.take_output(connection)):
+            cast(ITransport, self.transport).write(output)  # an answer to a change of the keys
+
+    def _end(self, error: SSL.Error | None) -> None:
+        """End the connection with an error that was found, unless it has ended already."""
+        if error is None or self.getHandle() is None or self._lostTLSConnection:
             return
         if isinstance(error, SSL.ZeroReturnError):
             self._flushReceiveBIO()  # Twisted's, which finds the end again
-        elif error is not None:
+        else:
             self.failVerification(Failure(error))
-        elif output := tls_records.take_output(connection):  # an answer to a change of the keys
-            cast(ITransport, self.transport).write(output)

@@ -30,6 +30,7 @@ from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.read_pacing import LOW_WATER, READ_SIZE, Pace
+from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.socket_options import beneath, hang_up, plain_socket
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.transport.wrong_port import LONGEST, what_is_sent
@@ -105,6 +106,8 @@ class VortexClientProtocol(Protocol):
         self._conversation = Connection(Role.CHILD, settings.max_piece_length)
         self._transfer: Transfer | None = None
         self._socket: socket.socket | None = None  # what is read from it is what the parent has sent
+        self._beneath: socket.socket | None = None  # what is read from it may be for TLS to decrypt
+        self._receive: Callable[[socket.socket, int], memoryview] | None = None  # TLSTransport.receive
         self._open = False
         self._packet_id = 0
         self._first = b""  # the first bytes that arrived, by which another protocol is recognized
@@ -174,7 +177,10 @@ class VortexClientProtocol(Protocol):
             limiter=settings.receive_limiter,
             low_water=settings.low_water,
         )
-        if plain_socket(tcp) is not None:
+        self._beneath = plain_socket(tcp)
+        # The class is not named here: its module loads pyOpenSSL, which takes longer than a small download.
+        self._receive = getattr(self.transport, "receive", None)
+        if self._beneath is not None:
             tcp.bufferSize = self._pace.at_once(settings.read_size)
         settings.configure_socket(tcp)
 
@@ -218,17 +224,34 @@ class VortexClientProtocol(Protocol):
                     self._hang_up()  # as the parent does, which goes on after "not found" only
 
     def _take_on(self) -> None:
-        """Let the receiver splice what the socket still holds of the piece, before it is read."""
+        """Take what the socket still holds of the piece, before the transport reads it: spliced, or decrypted."""
         left = self._conversation.content_left
-        transfer = self._transfer
-        if not left or not self._open or self._pace.rest is not None or self._socket is None:
+        receiver = self._transfer.receiver if self._transfer is not None else None
+        if not left or not self._open or self._pace.rest is not None or receiver is None:
             return
-        if transfer is not None and transfer.receiver is not None:
-            taken = transfer.receiver.take(self._socket, min(left, self._pace.turn))
-            if taken:
-                self._conversation.content_taken(taken)
-                self._pace.spend(taken)
-                self._hear()
+        rest = b""
+        if self._socket is not None:
+            taken = receiver.take(self._socket, min(left, self._pace.turn))
+        else:
+            taken, rest = self._decrypt(receiver, left)
+        if taken:
+            self._conversation.content_taken(taken)
+            self._conversation.receive_data(rest)
+            self._pace.spend(taken + len(rest))
+            self._hear()
+
+    def _decrypt(self, receiver: PieceReceiver, left: int) -> tuple[int, bytes]:
+        """Read and decrypt content: how many bytes of the piece, and what was read behind it."""
+        taken, rest = 0, b""
+        at_once = self._pace.at_once(self._settings.read_size)
+        receive, sock = self._receive, self._beneath
+        if receive is None or sock is None:
+            return taken, rest
+        while self._open and taken < min(left, self._pace.turn) and (content := receive(sock, at_once)):
+            part, rest = content[: left - taken], bytes(content[left - taken :])
+            receiver.write(part)
+            taken += len(part)
+        return taken, rest
 
     def _wait_for_more(self) -> None:
         """Wake when a large part of the missing bytes has arrived; before a piece, when any byte has."""

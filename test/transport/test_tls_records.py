@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -11,7 +12,7 @@ from typing import cast
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.transport.tls_records import RECORD, decrypt, encrypt, take_output, window
+from dragonfly_vortex.transport.tls_records import RECORD, decrypt, encrypt, receive, take_output, window
 from dragonfly_vortex.transport.tls_transport import write_whole
 from test.certificates import Authority
 
@@ -97,6 +98,36 @@ class RecordsTests(SynchronousTestCase):
                 self.assertIsNone(error)
                 got += part
             self.assertEqual(got, content)
+
+    def test_from_a_socket(self) -> None:
+        """What a socket holds is read and decrypted in any parts, until there is no more now, or ever."""
+        for sender, receiver in self.ways():
+            for length in (501, 7001, 256 * KIB):
+                with self.subTest(sender=sender, receiver=receiver, length=length):
+                    other, sock = socket.socketpair()
+                    sock.setblocking(False)
+                    with sock:
+                        with other:
+                            content, got = os.urandom(50 * KIB), b""
+                            other.sendall(encrypt(sender, content))
+                            with self.assertRaises(BlockingIOError):
+                                while True:
+                                    part, error = receive(receiver, sock, length)
+                                    self.assertIsNone(error)
+                                    got += part
+                            self.assertTrue(got == content)
+                        self.assertEqual(receive(receiver, sock, length), (b"", None))
+
+    def test_forged_from_a_socket(self) -> None:
+        """What comes before a forged record is read from a socket, too, and its error is pyOpenSSL's."""
+        records = bytearray(encrypt(self.server, b"a" * 3 * RECORD))
+        records[2 * RECORD] ^= 1
+        other, sock = socket.socketpair()
+        with other, sock:
+            other.sendall(records)
+            content, error = receive(self.client, sock, 256 * KIB)
+        self.assertEqual(content, b"a" * RECORD)
+        self.assertIn("bad record mac", str(error))
 
     def test_no_call_for_each_record(self) -> None:
         """pyOpenSSL's own read and write, which cost more than the encryption, are not used for each record."""

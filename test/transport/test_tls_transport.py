@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from pathlib import Path
 from typing import cast
 
@@ -107,6 +108,69 @@ class TLSTransportTests(SynchronousTestCase):
         self.assertLess(len(received), 100 * KIB)
         self.client.connectionLost(Failure(ConnectionLost()))
         self.assertTrue(self.listener.reason is not None and self.listener.reason.check(SSL.Error))
+
+    def closed_socket(self, content: bytes) -> socket.socket:
+        """A socket that has some bytes, and the end behind them."""
+        other, sock = socket.socketpair()
+        self.addCleanup(sock.close)
+        sock.setblocking(False)
+        with other:
+            other.sendall(content)
+        return sock
+
+    def take_on(self, *later: bytes) -> None:
+        """Have the client's protocol read a socket with these bytes whenever it is given some content."""
+        sock, listener = self.closed_socket(b"".join(later)), self.listener
+
+        def receive(data: bytes) -> None:
+            listener.received.append(data)
+            while content := self.client.receive(sock, 256 * KIB):
+                listener.received.append(bytes(content))
+
+        self.patch(listener, "dataReceived", receive)
+
+    def test_received_past_the_transport(self) -> None:
+        """A protocol reads on while it handles some; what follows goes the usual way."""
+        content = [os.urandom(length) for length in (100 * KIB, 60 * KIB, 50 * KIB)]
+        first, second, third = (bytes(self.server.encrypt(each)) for each in content)
+        self.take_on(second)
+        self.client.dataReceived(first)
+        self.client.dataReceived(third)
+        self.assertTrue(b"".join(self.listener.received) == b"".join(content))
+
+    def test_forged_past_the_transport(self) -> None:
+        """A forged record that a protocol reads itself ends the connection, whatever came before it."""
+        for length in (10, 100 * KIB):
+            with self.subTest(length=length):
+                self.setUp()
+                first, forged = bytes(self.server.encrypt(bytes(length))), bytearray(self.server.encrypt(b"content"))
+                forged[-1] ^= 1
+                self.take_on(bytes(forged))
+                self.client.dataReceived(first)
+                self.assertEqual(b"".join(self.listener.received), bytes(length))
+                self.assertTrue(self.client_tcp.disconnecting)
+                self.client.connectionLost(Failure(ConnectionLost()))
+                self.assertTrue(self.listener.reason is not None and self.listener.reason.check(SSL.Error))
+
+    def test_end_past_the_transport(self) -> None:
+        """The other side's end that a protocol reads itself ends the connection, behind all content."""
+        for length in (10, 100 * KIB):
+            with self.subTest(length=length):
+                self.setUp()
+                first, second = bytes(self.server.encrypt(bytes(length))), bytes(self.server.encrypt(b"content"))
+                self.server.loseConnection()
+                self.take_on(second, self.server_tcp.value())
+                self.client.dataReceived(first)
+                self.assertEqual(b"".join(self.listener.received), bytes(length) + b"content")
+                self.assertTrue(self.client_tcp.disconnecting)
+                self.assertEqual(len(self.client.receive(self.closed_socket(b"more"), 100)), 0)
+
+    def test_socket_that_failed(self) -> None:
+        """A protocol that reads a socket which has failed learns it at once: the transport would not."""
+        with socket.socket() as sock:
+            pass
+        with self.assertRaises(ConnectionLost):
+            self.client.receive(sock, 100)
 
     def test_nothing_behind_the_end(self) -> None:
         """Nothing can be encrypted for a connection that has ended, or is about to."""

@@ -7,23 +7,40 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from twisted.internet.interfaces import IReactorTCP
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IReactorTCP, ITransport
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import EventLoggingObserver
 from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent, globalLogPublisher
 
 from dragonfly_vortex.config import Config, DownloadConfig, TLSConfig, TLSIdentity
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.errors import CertificateRejected, OtherProtocol, ParentFailed, ParentUnreachable, PieceError
+from dragonfly_vortex.errors import (
+    CertificateRejected,
+    DigestMismatch,
+    OtherProtocol,
+    ParentFailed,
+    ParentUnreachable,
+    PieceError,
+)
 from dragonfly_vortex.interfaces import IDownloader
+from dragonfly_vortex.testing.pieces import reply_bytes, sample_piece
 from dragonfly_vortex.transport.read_pacing import LowWaterMark
 from dragonfly_vortex.transport.sinks import FileSink
+from dragonfly_vortex.transport.tls import TLSServerFactory, client_tls_from, server_tls_from
+from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
+from dragonfly_vortex.transport.tls_transport import TLSTransport
 from dragonfly_vortex.vortex.client import TCPClient
+from dragonfly_vortex.vortex.client_protocol import ClientSettings, VortexClientFactory, VortexClientProtocol
 from dragonfly_vortex.vortex.server import VortexServerFactory
+from dragonfly_vortex.wire import Close
 from test.certificates import Authority, Issued, self_signed
 from test.vortex.child import request_bytes
 from test.vortex.serving import REACTOR, ServingTestCase
@@ -90,6 +107,67 @@ class TLSTestCase(ServingTestCase):
         connected = await deferToThread(socket.create_connection, ("127.0.0.1", port), 10)
         self.addCleanup(connected.close)
         return connected
+
+
+class Answering(Protocol):
+    """A parent that answers a request by bytes of the test."""
+
+    def __init__(self, answer: Callable[[], bytes]) -> None:
+        self.answer = answer
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer."""
+        cast(ITransport, self.transport).write(self.answer())
+
+
+class TakingTests(TLSTestCase):
+    """How a child reads content that it has to decrypt."""
+
+    answer = b""
+
+    async def connect(self) -> VortexClientProtocol:
+        """A child's connection to a parent that sends :attr:`answer`, which the child reads in small parts."""
+        factory = Factory.forProtocol(partial(Answering, lambda: self.answer))
+        tls = TLSServerFactory(server_tls_from(self.peer.identity()), factory, lambda _: b"", REACTOR, aggregates=False)
+        listening = REACTOR.listenTCP(0, tls, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        creator = client_tls_from(TLSIdentity(authority=self.authority.file)).to("127.0.0.1")
+        endpoint = TLSEndpoint(creator, TCP4ClientEndpoint(REACTOR, "127.0.0.1", listening.getHost().port), REACTOR)
+        settings = ClientSettings(clock=REACTOR, read_size=20_000)
+        protocol = cast(VortexClientProtocol, await endpoint.connect(VortexClientFactory("parent", settings)))
+        self.addCleanup(protocol.close)
+        return protocol
+
+    async def test_takes(self) -> None:
+        """Most content is decrypted past the transport, which copies each part; what is behind a piece is not its."""
+        received: list[int] = []
+        usual = TLSTransport.receive
+
+        def receive(transport: TLSTransport, sock: socket.socket, length: int) -> memoryview:
+            content = usual(transport, sock, length)
+            received.append(len(content))
+            return content
+
+        self.patch(TLSTransport, "receive", receive)
+        protocol = await self.connect()
+        for number, behind in enumerate((b"", b"", Close(packet_id=0).to_bytes())):
+            piece = sample_piece(400_000 + number, number=number)
+            self.answer = reply_bytes(piece) + behind
+            response = await protocol.download_piece(piece.request())
+            self.assertTrue(response.content == piece.content)
+        self.assertGreater(sum(received), 400_000)
+        self.assertFalse(protocol.usable)
+
+    async def test_forged(self) -> None:
+        """A piece whose content is wrong fails, however it was decrypted, and its connection ends."""
+        protocol = await self.connect()
+        piece = sample_piece(400_000)
+        wrong = bytearray(reply_bytes(piece))
+        wrong[-1] ^= 1
+        self.answer = bytes(wrong)
+        with self.assertRaises(DigestMismatch):
+            await protocol.download_piece(piece.request())
+        self.assertFalse(protocol.usable)
 
 
 class ServedTests(TLSTestCase):
