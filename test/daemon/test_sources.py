@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import CancelledError
 
-from dragonfly_vortex.errors import PoolClosed
-from dragonfly_vortex.model import Origin, TaskRequest
+from dragonfly_vortex.config import Config, DownloadConfig
+from dragonfly_vortex.errors import NoSourceKnown, PoolClosed, SourceRefused
+from dragonfly_vortex.model import BackToSource, Origin, TaskRequest
 from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, hang
 from dragonfly_vortex.wire import PieceKind
 from test.daemon.test_downloads import DownloadsTestCase, peer_reactor
@@ -40,3 +41,38 @@ class AskTests(DownloadsTestCase):
         await self.assertFailure(asking, CancelledError)
         again = downloads.sources.ask(request_for(origin))
         await self.assertFailure(again, PoolClosed)
+
+
+class ListTests(DownloadsTestCase):
+    """The files of a repository, of which ``dfget -r`` makes downloads."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        await super().setUp()
+        self.hub = ScriptedOrigin(b'{"siblings": [{"rfilename": "one", "size": 3}]}')
+        self.hub.start(peer_reactor)
+        self.addCleanup(self.hub.stop)
+
+    def repository(self, *, is_foreign: bool) -> TaskRequest:
+        """A request for the files of a repository of the hub."""
+        origin = Origin(url="hf://owner/repository/", endpoint=self.hub.url("").rstrip("/"))
+        return TaskRequest(kind=PieceKind.STANDARD, task_id="", origin=origin, is_foreign=is_foreign)
+
+    async def test_list(self) -> None:
+        """A hub says which files there are."""
+        files = await self.downloads().sources.list_files(self.repository(is_foreign=False))
+        self.assertEqual([(each.url, each.content_length) for each in files], [("hf://owner/repository/one", 3)])
+
+    async def test_never(self) -> None:
+        """A peer that asks no source asks no hub either."""
+        downloads = self.downloads()
+        downloads.reload(Config(download=DownloadConfig(back_to_source=BackToSource.NEVER)))
+        listing = downloads.sources.list_files(self.repository(is_foreign=False))
+        error = await self.assertFailure(listing, NoSourceKnown)
+        self.assertIn("download.back_to_source", str(error))
+        self.assertEqual(self.hub.asked, [])
+
+    async def test_stranger(self) -> None:
+        """For a stranger no hub is asked that only this machine can reach."""
+        listing = self.downloads().sources.list_files(self.repository(is_foreign=True))
+        await self.assertFailure(listing, SourceRefused)
+        self.assertEqual(self.hub.asked, [])
