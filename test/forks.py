@@ -17,7 +17,9 @@ from typing import Any
 
 from test.template import HEEDED, Request
 
-__all__ = ["PROGRAMS", "Fork", "can_fork"]
+__all__ = ["EXAMPLES", "PROGRAMS", "Fork", "can_fork"]
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -35,7 +37,8 @@ def can_fork(command: Sequence[str | Path], environment: Mapping[str, str] | Non
     """
     of_python = {name for name in {*os.environ, *(environment or {})} if name.startswith(_OF_PYTHON)}
     is_same = environment is None or all(environment.get(name) == os.environ.get(name) for name in of_python)
-    return is_same and Path(command[0]) in _FORKED and hasattr(os, "pidfd_open")
+    is_example = len(command) > 1 and Path(command[0]) == Path(sys.executable) and Path(command[1]).parent == EXAMPLES
+    return is_same and (is_example or Path(command[0]) in _FORKED) and hasattr(os, "pidfd_open")
 
 
 class _Template:

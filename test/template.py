@@ -12,6 +12,7 @@ import gc
 import importlib
 import os
 import pickle
+import runpy
 import selectors
 import signal
 import socket
@@ -29,17 +30,27 @@ _LOADED = (
     "twisted.scripts.twistd",
     "twisted.internet.epollreactor",
     "dragonfly_vortex.tap",
+    "dragonfly_vortex.cli.arguments",
     "dragonfly_vortex.cli.download",
+    "dragonfly_vortex.cli.run",
     "dragonfly_vortex.cli.storage_commands",
+    "dragonfly_vortex.config.reading",
     "dragonfly_vortex.daemon.grpc_door",
+    "dragonfly_vortex.daemon.status",
+    "dragonfly_vortex.daemon.stored_tasks",
     "dragonfly_vortex.daemon.vortex_door",
     "dragonfly_vortex.downloaders.auto",
     "dragonfly_vortex.downloaders.grpc",
     "dragonfly_vortex.downloaders.tcp",
+    "dragonfly_vortex.metrics.http",
+    "dragonfly_vortex.metrics.peer_collector",
+    "dragonfly_vortex.metrics.status_page",
     "dragonfly_vortex.rpc.host",
+    "dragonfly_vortex.rpc.http2_server",
     "dragonfly_vortex.rpc.servicer",
     "dragonfly_vortex.task.pipe_target",
     "dragonfly_vortex.transport.tls",
+    "isal.isal_zlib",
 )
 """Modules that the programs load. None of them installs a reactor or starts a thread."""
 
@@ -56,7 +67,8 @@ class Request(NamedTuple):
     """
     A program that is to run.
 
-    :param command: its command line. The first word is the path of ``dfvortex`` or of ``twistd``.
+    :param command: its command line. The first word is the path of ``dfvortex``, of ``twistd``, or of Python; then the
+        second one is the path of a program.
     :param directory: the directory to run it in.
     :param environment: its environment.
     :param ignored: the signals of :data:`HEEDED` that it ignores.
@@ -165,9 +177,17 @@ def _become(request: Request, descriptors: list[int]) -> Callable[[], int | None
         from dragonfly_vortex.cli import main
 
         return main
-    from twisted.scripts.twistd import run
+    if os.path.basename(request.command[0]) == "twistd":
+        from twisted.scripts.twistd import run
 
-    return run
+        return run
+    sys.argv = request.command[1:]
+    sys.path[0] = os.path.dirname(sys.argv[0])
+
+    def run_file() -> None:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
+    return run_file
 
 
 if __name__ == "__main__":

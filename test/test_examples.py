@@ -1,4 +1,4 @@
-"""The programs of ``examples/``, each as a process."""
+"""The programs of ``examples/``, each as a process; those that fail as forks of one that has loaded Twisted."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex import IPieceStore
-from test.processes import Daemon, import_file, write_config
+from test.forks import EXAMPLES
+from test.processes import Daemon, import_file, run, write_config
 from test.readme import README
 
 _PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 class ExamplesTests(SynchronousTestCase):
@@ -36,9 +35,9 @@ class ExamplesTests(SynchronousTestCase):
         """The command line of an example."""
         return [sys.executable, EXAMPLES / f"{name}.py", *arguments]
 
-    def run_it(self, name: str, *arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run an example to its end, in a directory."""
-        return subprocess.run(
+    def assert_says(self, expected: str, name: str, *arguments: str, at: Path | None = None) -> None:
+        """Assert that an example, started as an operator does, succeeds, and what its output is."""
+        ran = subprocess.run(
             self.command(name, *arguments),
             cwd=at or self.directory,
             stdin=subprocess.DEVNULL,
@@ -46,12 +45,21 @@ class ExamplesTests(SynchronousTestCase):
             text=True,
             timeout=120,
         )
-
-    def assert_says(self, expected: str, name: str, *arguments: str, at: Path | None = None) -> None:
-        """Assert that an example succeeds, and what its output is."""
-        ran = self.run_it(name, *arguments, at=at)
         self.assertEqual((ran.returncode, ran.stderr), (0, ""))
         self.assertRegex(ran.stdout, rf"\A{expected}\n\Z")
+
+    def assert_fails(self, expected: str, name: str, *arguments: str) -> None:
+        """Assert that an example fails, as a fork, and that it says so with this line."""
+        ran = run(
+            self.command(name, *arguments),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        self.assertEqual((ran.returncode, ran.stdout), (1, ""), (name, arguments))
+        self.assertRegex(ran.stderr, rf"\A{expected}\n\Z")
 
     def test_storage(self) -> None:
         """A storage is served; pieces are fetched into memory, into a file, and without Twisted. Errors are shown."""
@@ -62,12 +70,9 @@ class ExamplesTests(SynchronousTestCase):
             self.assert_says("34464 bytes", "fetch_into_file", address, task_id, "1", "piece")
             self.assertEqual(self.directory.joinpath("piece").read_bytes(), self.content[65536:])
             self.assert_says(r"(PieceContent.*\n)?65536 bytes", "wire_alone", "127.0.0.1", str(server.port), task_id)
-            ran = self.run_it("fetch_piece", address, "0" * 64)
-            self.assertEqual((ran.returncode, ran.stdout), (1, ""))
-            self.assertRegex(ran.stderr, r"\Apiece 0{64}-0 from parent 127\.0\.0\.1:\d+: .*not found\n\Z")
-            ran = self.run_it("wire_alone", "127.0.0.1", str(server.port), "0" * 64)
-            self.assertEqual((ran.returncode, ran.stdout), (1, ""))
-            self.assertRegex(ran.stderr, r"\Athe parent answered with error 2: piece 0{64}-0 not found\n\Z")
+            self.assert_fails(rf"piece 0{{64}}-0 from parent {address}: .*not found", "fetch_piece", address, "0" * 64)
+            expected = "the parent answered with error 2: piece 0{64}-0 not found"
+            self.assert_fails(expected, "wire_alone", "127.0.0.1", str(server.port), "0" * 64)
 
     def test_peer(self) -> None:
         """A peer in a program downloads a task and reports each piece; another one reads ten bytes."""
@@ -133,9 +138,7 @@ class ExamplesTests(SynchronousTestCase):
         for path in sorted(EXAMPLES.glob("*.py")):
             if "sys.argv" not in path.read_text(encoding="utf-8"):
                 continue
-            ran = self.run_it(path.stem, *("too many",) * 7)
-            self.assertEqual((ran.returncode, ran.stdout), (1, ""), path)
-            self.assertRegex(ran.stderr, rf"\Ausage: {path.name}( [A-Z_:]+)+\n\Z")
+            self.assert_fails(rf"usage: {path.name}( [A-Z_:]+)+", path.stem, *("too many",) * 7)
 
     def test_used_port(self) -> None:
         """An example that cannot listen, or cannot use what it is given, ends with one line."""
@@ -161,9 +164,7 @@ class ExamplesTests(SynchronousTestCase):
                 ("expected a task ID.*", "read_range", "grpc://127.0.0.1:1", "", "0"),
                 ("invalid literal.*", "read_range", "grpc://127.0.0.1:1", "0" * 64, "x"),
             ):
-                ran = self.run_it(name, *arguments)
-                self.assertEqual((ran.returncode, ran.stdout), (1, ""), (name, arguments))
-                self.assertRegex(ran.stderr, rf"\A{expected}\n\Z")
+                self.assert_fails(expected, name, *arguments)
 
     def test_wrong_values(self) -> None:
         """A port that is none and a task ID that Vortex cannot ask for end an example with one line, too."""
@@ -174,9 +175,7 @@ class ExamplesTests(SynchronousTestCase):
             (".*port must be 0-65535.*", "send_file", "file", "tcp:99999"),
             (".*port must be 0-65535.*", "serve_storage", "data", "99999"),
         ):
-            ran = self.run_it(name, *arguments)
-            self.assertEqual((ran.returncode, ran.stdout), (1, ""), name)
-            self.assertRegex(ran.stderr, rf"\A{expected}\n\Z")
+            self.assert_fails(expected, name, *arguments)
 
     def test_no_parent(self) -> None:
         """Where no process listens, an example that fetches ends with one line."""
@@ -188,9 +187,7 @@ class ExamplesTests(SynchronousTestCase):
                 ("fetch_into_file", f"127.0.0.1:{port}", "0" * 64, "0", "none"),
                 ("wire_alone", "127.0.0.1", port, "0" * 64),
             ):
-                ran = self.run_it(name, *arguments)
-                self.assertEqual((ran.returncode, ran.stdout), (1, ""))
-                self.assertRegex(ran.stderr, r"\A.*refused.*\n\Z")
+                self.assert_fails(".*refused.*", name, *arguments)
 
     def test_own_store(self) -> None:
         """The store of two methods serves its file, and answers "not found" for any other piece."""
@@ -202,9 +199,8 @@ class ExamplesTests(SynchronousTestCase):
             server.wait_for(f"serving {task_id}")
             self.assert_says("100000 bytes", "fetch_into_file", address, task_id, "0", "copy")
             self.assertEqual(self.directory.joinpath("copy").read_bytes(), self.content)
-            ran = self.run_it("fetch_into_file", address, task_id, "1", "none")
-            self.assertEqual((ran.returncode, ran.stdout), (1, ""))
-            self.assertRegex(ran.stderr, rf"\Apiece {task_id}-1 from parent {address}: .*not found\n\Z")
+            expected = rf"piece {task_id}-1 from parent {address}: .*not found"
+            self.assert_fails(expected, "fetch_into_file", address, task_id, "1", "none")
 
     def test_whole_peer(self) -> None:
         """A peer that is a part of a program serves until the program stops it."""

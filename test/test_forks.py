@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from test.forks import PROGRAMS, Fork, can_fork
+from test.forks import EXAMPLES, PROGRAMS, Fork, can_fork
 from test.processes import Daemon, dfvortex, start, write_config
 
 DFVORTEX = PROGRAMS / "dfvortex"
@@ -29,12 +30,15 @@ class ForkTests(SynchronousTestCase):
         self.directory.joinpath("file").write_bytes(b"content")
         self.assertEqual(dfvortex("import", "file", directory=self.directory).returncode, 0)
         environment = {**os.environ, "COLUMNS": "40"}
-        for arguments in (["list"], ["stat", "0" * 64], ["nonsense"], ["--help"]):
+        programs: dict[tuple[str | Path, ...], tuple[list[str], ...]] = {
+            (DFVORTEX,): (["list"], ["stat", "0" * 64], ["nonsense"], ["--help"]),
+            (sys.executable, EXAMPLES / "fetch_piece.py"): (["nonsense", "0" * 64], []),
+        }
+        for command in ([*program, *rest] for program, many in programs.items() for rest in many):
+            self.assertTrue(can_fork(command, environment))
             said = []
             for kind in (Fork, subprocess.Popen):
-                with kind(
-                    [DFVORTEX, *arguments], cwd=self.directory, env=environment, stdout=-1, stderr=-1, text=True
-                ) as process:
+                with kind(command, cwd=self.directory, env=environment, stdout=-1, stderr=-1, text=True) as process:
                     said.append((process.communicate(timeout=120), process.returncode))
             self.assertEqual(said[0], said[1])
 
