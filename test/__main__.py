@@ -19,8 +19,9 @@ from twisted.scripts.trial import run
 WORKERS_FOR_EACH_PROCESSOR = 2
 
 if __name__ == "__main__":
-    # Where Python is not to write bytecode, each process that a test starts would compile the package again.
-    compileall.compile_dir(Path(__file__).resolve().parent.parent / "dragonfly_vortex", quiet=1)
+    # Where Python is not to write bytecode, each worker and each process of a test would compile the modules again.
+    for name in ("dragonfly_vortex", "test", "benchmarks"):
+        compileall.compile_dir(Path(__file__).resolve().parent.parent / name, quiet=1)
     # trial gives its own path to its workers.
     sys.path.insert(0, str(Path(__file__).with_name("workers")))
     names_tests = any(not argument.startswith("-") for argument in sys.argv[1:])

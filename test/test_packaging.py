@@ -1,17 +1,14 @@
 """
 The wheel, the sdist and an editable install are whole, and each makes the plugin known to ``twistd``.
 
-Everything is built once from a copy of the sources, so that the checkout stays as it is, and installed without the
-network: the environments of these tests see this environment's packages through a path file. Python does not follow
-the path files in there, so an editable install of this checkout is out of their sight.
+Everything is built once, by one test, from a copy of the sources, so that the checkout stays as it is, and installed
+without the network: see :func:`add_packages`.
 """
 
 from __future__ import annotations
 
-import atexit
 import configparser
 import email
-import functools
 import importlib.util
 import shutil
 import subprocess
@@ -79,6 +76,17 @@ def copy_sources(directory: Path) -> Path:
     return copy
 
 
+def add_packages(home: Path) -> None:
+    """
+    Have an environment see this one's packages, through a path file.
+
+    Python does not follow the path files in there, so an editable install of this checkout is out of its sight.
+    """
+    (site_packages,) = home.glob("lib/python*/site-packages")
+    places = [place for place in sys.path if Path(place).name in {"site-packages", "dist-packages"}]
+    site_packages.joinpath("dependencies.pth").write_text("\n".join(places), encoding="utf-8")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """A copy of the checkout, the names of the files in it, and what was built from them."""
@@ -89,11 +97,8 @@ class Build:
     wheel: Path
 
 
-@functools.cache
-def build() -> Build:
-    """Build the sdist from a copy of the sources, and the wheel from the sdist, once for all tests."""
-    directory = Path(tempfile.mkdtemp(prefix="dragonfly-vortex-packaging-")).resolve()
-    atexit.register(shutil.rmtree, directory)
+def build(directory: Path) -> Build:
+    """Build the sdist from a copy of the sources in a directory, and the wheel from the sdist."""
     checkout = copy_sources(directory)
     sources = frozenset(str(path.relative_to(checkout)) for path in checkout.rglob("*") if path.is_file())
     dist = directory / "dist"
@@ -152,9 +157,7 @@ class PackagingTests(SynchronousTestCase):
         """Make an environment that has all of this one's packages but ours, and return its interpreter."""
         home = Path(self.mktemp()).absolute()
         venv.create(home, symlinks=True)
-        (site_packages,) = home.glob("lib/python*/site-packages")
-        places = [place for place in sys.path if Path(place).name in {"site-packages", "dist-packages"}]
-        site_packages.joinpath("dependencies.pth").write_text("\n".join(places), encoding="utf-8")
+        add_packages(home)
         return home / "bin" / "python"
 
     def install(self, *what: str | Path) -> Path:
@@ -183,44 +186,19 @@ class PackagingTests(SynchronousTestCase):
         (place,) = python.parent.parent.glob("lib/python*/site-packages")
         return place
 
-    def test_environment_is_empty(self) -> None:
-        """An environment of these tests has Twisted but not this project, so that what is seen was installed there."""
-        python = self.environment()
-        shown = run(python, *TWISTD, "--help", directory=Path(self.mktemp()).parent)
-        self.assertIn("A domain name server.", shown)
-        self.assertNotIn("dfvortex", shown)
+    def assert_sdist_is_whole(self, built: Build) -> None:
+        """Assert that the sdist holds the sources, each file of them, so that the tests can be run out of it."""
+        with tarfile.open(built.sdist) as archive:
+            names = {name.partition("/")[2] for name in archive.getnames()}
+        self.assertEqual(built.sources - names, set())
+        self.assertLessEqual({"LICENSE", "README.md", "setup.cfg", "tap.yaml", "test/__init__.py"}, names)
 
-    def test_wheel_is_shown(self) -> None:
-        """The installed wheel shows the plugin in ``twistd --help``."""
-        python = self.install(build().wheel)
-        self.assert_shown(python, self.site_packages(python))
-
-    def test_command(self) -> None:
-        """The installed wheel has the command, its completion for shells, and its man page."""
-        prefix = self.install(build().wheel).parent.parent
-        elsewhere = Path(self.mktemp())
-        elsewhere.mkdir()
-        said = run(prefix / "bin" / "dfvortex", "--version", directory=elsewhere)
-        self.assertEqual(said, f"dfvortex {__version__}\n")
-        for name in SHELL_FILES:
-            self.assertIn("dfvortex", prefix.joinpath(name).read_text(encoding="utf-8"))
-
-    def test_sdist_is_shown(self) -> None:
-        """The installed sdist shows the plugin in ``twistd --help``."""
-        python = self.install(build().sdist)
-        self.assert_shown(python, self.site_packages(python))
-
-    def test_editable_install_is_shown(self) -> None:
-        """An editable install shows the plugin in ``twistd --help``, out of the checkout itself."""
-        python = self.install("--editable", build().checkout)
-        self.assert_shown(python, build().checkout)
-
-    def test_wheel_is_whole(self) -> None:
-        """The wheel holds each module, ``py.typed``, the page, plugin, licence and shells' files, and nothing else."""
-        with zipfile.ZipFile(build().wheel) as archive:
+    def assert_wheel_is_whole(self, built: Build) -> None:
+        """Assert that the wheel has each module, ``py.typed``, page, plugin, licence, shells' files, nothing else."""
+        with zipfile.ZipFile(built.wheel) as archive:
             names = {name for name in archive.namelist() if not name.endswith("/")}
-        modules = {name for name in build().sources if name.startswith("dragonfly_vortex/") and name.endswith(".py")}
-        pages = {name for name in build().sources if name.startswith("dragonfly_vortex/metrics/static/")}
+        modules = {name for name in built.sources if name.startswith("dragonfly_vortex/") and name.endswith(".py")}
+        pages = {name for name in built.sources if name.startswith("dragonfly_vortex/metrics/static/")}
         metadata = {name for name in names if name.partition("/")[0].endswith(".dist-info")}
         self.assertEqual(len(pages), 4)
         others = {"dragonfly_vortex/py.typed", str(PLUGIN), str(ENDPOINTS)}
@@ -229,27 +207,77 @@ class PackagingTests(SynchronousTestCase):
         self.assertEqual(names - metadata - set(data.values()), modules | pages | others)
         self.assertEqual(len([name for name in metadata if name.endswith("/LICENSE")]), 1)
 
-    def test_benchmarks_are_sources(self) -> None:
-        """The benchmarks are in the sdist; neither the wheel nor the installed package has them."""
-        with tarfile.open(build().sdist) as archive:
+    def assert_wheel_says_what_it_is(self, built: Build) -> None:
+        """Assert that the wheel's metadata names the project, licence and Python, and the command's entry point."""
+        with zipfile.ZipFile(built.wheel) as archive:
+            (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            (entry_points,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+            said = email.message_from_bytes(archive.read(metadata))
+            commands = configparser.ConfigParser()
+            commands.read_string(archive.read(entry_points).decode())
+        self.assertEqual(said["Name"], "dragonfly-vortex")
+        self.assertIn("Apache-2.0", (said["License-Expression"], said["License"]))
+        self.assertEqual(said["Requires-Python"], ">=3.10")
+        self.assertEqual(dict(commands["console_scripts"]), {"dfvortex": "dragonfly_vortex.cli:main"})
+
+    def assert_metadata(self, built: Build) -> None:
+        """Assert that both have the metadata that the package index wants, where twine is installed."""
+        if importlib.util.find_spec("twine") is None:
+            return
+        what = (built.wheel, built.sdist)
+        said = run(sys.executable, "-m", "twine", "check", "--strict", *what, directory=ROOT)
+        self.assertEqual(said.count("PASSED"), 2, said)
+
+    def assert_commands(self, python: Path) -> None:
+        """Assert that the installed wheel has the command, its completion for shells, and its man page."""
+        prefix = python.parent.parent
+        elsewhere = Path(self.mktemp())
+        elsewhere.mkdir()
+        said = run(prefix / "bin" / "dfvortex", "--version", directory=elsewhere)
+        self.assertEqual(said, f"dfvortex {__version__}\n")
+        for name in SHELL_FILES:
+            self.assertIn("dfvortex", prefix.joinpath(name).read_text(encoding="utf-8"))
+
+    def assert_benchmarks_are_sources(self, built: Build, python: Path) -> None:
+        """Assert that the benchmarks are in the sdist, but neither in the wheel nor in the installed package."""
+        with tarfile.open(built.sdist) as archive:
             names = {name.partition("/")[2] for name in archive.getnames()}
         self.assertLessEqual({"benchmarks/__main__.py", "test/benchmarks/test_main.py"}, names)
-        with zipfile.ZipFile(build().wheel) as wheel:
+        with zipfile.ZipFile(built.wheel) as wheel:
             self.assertEqual([name for name in wheel.namelist() if name.startswith(("benchmarks", "test"))], [])
-        python = self.install(build().wheel)
         program = (
             "import importlib.util as util; print(util.find_spec('benchmarks'), util.find_spec('dragonfly_vortex'))"
         )
         found = run(python, "-I", "-c", program, directory=Path(self.mktemp()).parent)
         self.assertRegex(found, r"\ANone ModuleSpec\(name='dragonfly_vortex'")
 
-    def test_twine(self) -> None:
-        """Both have the metadata that the package index wants."""
-        if importlib.util.find_spec("twine") is None:
-            raise SkipTest("twine is not installed")
-        what = (build().wheel, build().sdist)
-        said = run(sys.executable, "-m", "twine", "check", "--strict", *what, directory=ROOT)
-        self.assertEqual(said.count("PASSED"), 2, said)
+    def test_built(self) -> None:
+        """
+        The sdist has the sources, and the wheel what it should; both have what the package index wants. The installed
+        wheel, sdist and checkout show the plugin in ``twistd --help``. One test, as building takes seconds.
+        """
+        directory = Path(tempfile.mkdtemp(prefix="dragonfly-vortex-packaging-")).resolve()
+        self.addCleanup(shutil.rmtree, directory)
+        built = build(directory)
+        self.assert_sdist_is_whole(built)
+        self.assert_wheel_is_whole(built)
+        self.assert_wheel_says_what_it_is(built)
+        self.assert_metadata(built)
+        python = self.install(built.wheel)
+        self.assert_shown(python, self.site_packages(python))
+        self.assert_commands(python)
+        self.assert_benchmarks_are_sources(built, python)
+        python = self.install(built.sdist)
+        self.assert_shown(python, self.site_packages(python))
+        python = self.install("--editable", built.checkout)
+        self.assert_shown(python, built.checkout)
+
+    def test_environment_is_empty(self) -> None:
+        """An environment of these tests has Twisted but not this project, so that what is seen was installed there."""
+        python = self.environment()
+        shown = run(python, *TWISTD, "--help", directory=Path(self.mktemp()).parent)
+        self.assertIn("A domain name server.", shown)
+        self.assertNotIn("dfvortex", shown)
 
     def test_image(self) -> None:
         """The image has a user of its own and a health check, and its configuration loads."""
@@ -261,44 +289,21 @@ class PackagingTests(SynchronousTestCase):
         self.assertEqual(loaded.warnings, ())
         self.assertIn(f"VOLUME {loaded.config.storage.dir.parent}", lines)
 
-    def test_wheel_says_what_it_is(self) -> None:
-        """The wheel's metadata names the project, its licence and its Python, and the command's entry point."""
-        with zipfile.ZipFile(build().wheel) as archive:
-            (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-            (entry_points,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
-            said = email.message_from_bytes(archive.read(metadata))
-            commands = configparser.ConfigParser()
-            commands.read_string(archive.read(entry_points).decode())
-        self.assertEqual(said["Name"], "dragonfly-vortex")
-        self.assertIn("Apache-2.0", (said["License-Expression"], said["License"]))
-        self.assertEqual(said["Requires-Python"], ">=3.10")
-        self.assertEqual(dict(commands["console_scripts"]), {"dfvortex": "dragonfly_vortex.cli:main"})
-
     def test_types_of_a_users_project(self) -> None:
-        """A program that uses the installed wheel is checked by its types: what is wrong is found, and only that."""
+        """A program that uses the installed package is checked by its types: what is wrong is found, and only that."""
         if importlib.util.find_spec("mypy") is None:
             raise SkipTest("mypy is not installed")
-        python = self.install(build().wheel)
+        python = self.environment()
+        shutil.copytree(ROOT / "dragonfly_vortex", self.site_packages(python) / "dragonfly_vortex")
         project = Path(self.mktemp()).absolute()
         project.mkdir()
         project.joinpath("good.py").write_text(_USERS_PROGRAM, encoding="utf-8")
         wrong = _USERS_PROGRAM.replace("event.seconds", "event.second").replace("read(0, 10)", "read('0', 10)")
         project.joinpath("wrong.py").write_text(wrong, encoding="utf-8")
-
-        def check(name: str) -> list[str]:
-            mypy = (sys.executable, "-m", "mypy", "--strict", "--python-executable", python, f"{name}.py")
-            ran = subprocess.run(mypy, cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-            return ran.stdout.splitlines()
-
-        self.assertEqual(check("good"), ["Success: no issues found in 1 source file"])
-        found = check("wrong")
+        mypy = (sys.executable, "-m", "mypy", "--strict", "--python-executable", python, "good.py", "wrong.py")
+        ran = subprocess.run(mypy, cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        found = ran.stdout.splitlines()
         self.assertEqual(len(found), 3, found)
-        self.assertIn('"PieceKept" has no attribute "second"', found[0])
-        self.assertIn('Argument 1 to "read" of "Download" has incompatible type "str"', found[1])
-
-    def test_sdist_is_whole(self) -> None:
-        """The sdist holds the sources, each file of them, so that the tests can be run out of it."""
-        with tarfile.open(build().sdist) as archive:
-            names = {name.partition("/")[2] for name in archive.getnames()}
-        self.assertEqual(build().sources - names, set())
-        self.assertLessEqual({"LICENSE", "README.md", "setup.cfg", "tap.yaml", "test/__init__.py"}, names)
+        self.assertRegex(found[0], r'^wrong\.py:.*"PieceKept" has no attribute "second"')
+        self.assertRegex(found[1], r'^wrong\.py:.*Argument 1 to "read" of "Download" has incompatible type "str"')
+        self.assertRegex(found[2], r"^Found 2 errors in 1 file \(checked 2 source files\)$")
