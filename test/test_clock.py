@@ -94,12 +94,10 @@ class StepTests(SynchronousTestCase):
             file.write(struct.pack("d", seconds))
 
     @contextmanager
-    def stepped(self, seconds: float) -> Iterator[Daemon]:
-        """A daemon with its own clock, which has served a piece, and whose clock was set afterwards."""
-        self.step(0.0)
+    def daemon(self) -> Iterator[Daemon]:
+        """A daemon with its own clock, which has served a piece."""
         with Daemon(self.directory, environment=self.environment) as daemon:
             self.assertTrue(self.fetched(daemon) == self.content)
-            self.step(seconds)
             yield daemon
 
     def fetched(self, daemon: Daemon, step: float | None = None) -> bytes:
@@ -115,18 +113,10 @@ class StepTests(SynchronousTestCase):
         """A download goes on, and its deadlines are where they were."""
         output = self.directory / "outputs" / "output"
         output.parent.mkdir()
-        for seconds in STEPS:
-            self.step(0.0)
-            with Daemon(self.directory) as daemon:
-                arguments = (
-                    "download",
-                    self.task_id,
-                    "--overwrite",
-                    "--parent",
-                    daemon.parent,
-                    "--output",
-                    str(output),
-                )
+        with Daemon(self.directory) as daemon:
+            arguments = ("download", self.task_id, "--overwrite", "--parent", daemon.parent, "--output", str(output))
+            for seconds in STEPS:
+                self.step(0.0)
                 with subprocess.Popen(
                     [PROGRAMS / "dfvortex", *arguments],
                     env={**os.environ, **self.environment},
@@ -137,23 +127,30 @@ class StepTests(SynchronousTestCase):
                     wait_until_open(child.pid, output.parent, below=True)
                     self.step(seconds)
                     said, _ = child.communicate(timeout=60)
-            self.assertEqual(child.returncode, 0, said)
-            self.assertTrue(output.read_bytes() == self.content)
+                self.assertEqual(child.returncode, 0, said)
+                self.assertTrue(output.read_bytes() == self.content)
+                output.unlink()
 
     def test_parent(self) -> None:
         """A parent's limit neither stops nor lifts, for a piece under way and for the next one, and it can be ended."""
-        for seconds in STEPS:
-            with self.stepped(seconds) as daemon:
+        self.assert_serves()
+
+    def assert_serves(self) -> None:
+        """Assert that a daemon serves while its clock is set, between two pieces and in the middle of one, and ends."""
+        with self.daemon() as daemon:
+            for seconds in STEPS:
+                self.step(seconds)
                 self.assertTrue(self.fetched(daemon, step=0.0) == self.content)
                 self.assertTrue(self.fetched(daemon, step=seconds) == self.content)
-                self.assertEqual(daemon.stop(), 0)
+            self.assertEqual(daemon.stop(), 0)
 
     def test_grpc(self) -> None:
         """So it is at the gRPC door."""
-        for seconds in STEPS:
-            with self.stepped(seconds) as daemon:
-                output = self.directory / "output"
-                arguments = ("--parent", daemon.grpc_parent, "--protocol", "grpc", "--output", output, "--overwrite")
+        output = self.directory / "output"
+        with self.daemon() as daemon:
+            arguments = ("--parent", daemon.grpc_parent, "--protocol", "grpc", "--output", output, "--overwrite")
+            for seconds in STEPS:
+                self.step(seconds)
                 ran = dfvortex("download", self.task_id, *arguments, directory=self.directory, timeout=60)
                 self.assertEqual(ran.returncode, 0, ran)
 
@@ -161,8 +158,4 @@ class StepTests(SynchronousTestCase):
         """So it is in a worker."""
         path = self.directory / "tap.yaml"
         path.write_text(path.read_text().replace("protocol: all", "protocol: tcp, workers: 2"))
-        for seconds in STEPS:
-            with self.stepped(seconds) as daemon:
-                self.assertTrue(self.fetched(daemon, step=0.0) == self.content)
-                self.assertTrue(self.fetched(daemon, step=seconds) == self.content)
-                self.assertEqual(daemon.stop(), 0)
+        self.assert_serves()

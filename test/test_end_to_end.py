@@ -2,7 +2,7 @@
 End-to-end tests: a file is imported, a daemon serves it, other processes download it, and
 everything that comes is what was there, in bounded memory.
 
-``DFVORTEX_TEST_MEGABYTES`` in the environment sets how long the file is: 200 without it, 1000 to see what a gigabyte
+``DFVORTEX_TEST_MEGABYTES`` in the environment sets how long the file is: 120 without it, 1000 to see what a gigabyte
 does.
 """
 
@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from test.processes import PROGRAMS, Daemon, import_file, peak_memory, start, write_config
 
-LENGTH = int(os.environ.get("DFVORTEX_TEST_MEGABYTES", "200")) * 1_000_000
+LENGTH = int(os.environ.get("DFVORTEX_TEST_MEGABYTES", "120")) * 1_000_000
 
 _MOST_MEMORY = 100_000_000  # bytes that a daemon, or a command, may ever have in memory
 

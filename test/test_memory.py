@@ -42,9 +42,12 @@ _TUNING = Path(__file__).resolve().parent.parent / "docs" / "tuning.md"
 
 _PIECE_LENGTH = 64 * 1024 * 1024
 
+_LONG = 32 * 1024 * 1024
+"""Bytes of a piece that neither side may have in memory as a whole."""
+
 _AT_ONCE = 32
 
-_SHA256_OF_ALL = "a7c744c13cc101ed66c29f672f92455547889cc586ce6d44fe76ae824958ea51"
+_SHA256_OF_ALL = "49bc20df15e412a64472421e13fe86ff1c5165e18b2afccf160d4dc19fe68a14"
 """Of so many pieces of zeros; to compute it would take as long as the download."""
 
 _RUN = """
@@ -174,8 +177,8 @@ class MemoryTests(SynchronousTestCase):
         return int(kilobytes) * 1024
 
     def test_many_long_pieces(self) -> None:
-        """While 32 pieces of 64 MiB come at once, a parent grows by 20 MB at the most and a child by 30."""
-        task_id = _store_zeros(self.directory / "data", _AT_ONCE, _PIECE_LENGTH)
+        """While 32 pieces of 32 MiB come at once, a parent grows by 20 MB at the most and a child by 30."""
+        task_id = _store_zeros(self.directory / "data", _AT_ONCE, _LONG)
         with self.parent() as parent:
             child_idle = self.fetch(self.nothing, parent.grpc_parent)
             parent_idle = peak_memory(parent.pid)
@@ -185,7 +188,7 @@ class MemoryTests(SynchronousTestCase):
 
     def test_long_windows(self) -> None:
         """With a window of 64 MiB each side grows by more than it may for a single piece: that would be seen."""
-        task_id = _store_zeros(self.directory / "data", 1, _PIECE_LENGTH // 2)
+        task_id = _store_zeros(self.directory / "data", 1, _LONG)
         with self.parent(_PARENTS_WINDOWS) as parent:
             child_idle = self.fetch(self.nothing, parent.parent)
             parent_idle = peak_memory(parent.pid)

@@ -45,7 +45,7 @@ from test.certificates import Authority
 from test.processes import PROGRAMS, Daemon, dfvortex, import_file, start, write_config
 from test.storage.contents import put_pieces
 
-_PIECE_LENGTH = 4 * 1024 * 1024
+_PIECE_LENGTH = 1024 * 1024
 _PIECES = 16
 _LENGTH = _PIECES * _PIECE_LENGTH
 _SHORT_PIECE = 256 * 1024  # for the tests in which nothing is to happen between pieces
@@ -260,7 +260,7 @@ class DoorTests(TestCase):
         (self.directory / "child.yaml").write_text(self.tls, encoding="utf-8")
         self.path = self.directory / "file"
         write_content(self.path)
-        self.task_id = import_file(self.path, directory=self.directory)
+        self.task_id = import_file(self.path, directory=self.directory, piece_length=_PIECE_LENGTH)
         self.upload: UploadService | None = None
 
     def make_tls(self) -> str:
@@ -273,7 +273,7 @@ class DoorTests(TestCase):
 
     def write_config(self, port: int = 0) -> None:
         """Configure the peer whose Vortex door is announced."""
-        write_config(self.directory, port=port, upload="bandwidth_limit: 20MB", more=self.tls)
+        write_config(self.directory, port=port, upload="bandwidth_limit: 5MB", more=self.tls)
 
     async def open_door(self, vortex_port: int, limit: int | None = None) -> None:
         """
@@ -416,7 +416,7 @@ class DoorTests(TestCase):
     async def test_grpc_is_stopped_while_it_carries(self) -> None:
         """A gRPC door that carries content, and is stopped in the middle of pieces: the rest comes over TCP."""
         port = free_port()
-        await self.open_door(port, limit=10_000_000)
+        await self.open_door(port, limit=2_500_000)
         self.write_config(port)
 
         def stop(child: subprocess.Popen[str]) -> None:

@@ -2,7 +2,7 @@
 A peer under stress: 200 connections at once that ask for pieces of all sizes, read, half-close, or are cut at random.
 Every byte that comes is verified; when it is over, the peer's memory and descriptors are what they were.
 
-``DFVORTEX_STRESS_SECONDS`` in the environment sets for how long, 15 without it and as long as one likes;
+``DFVORTEX_STRESS_SECONDS`` in the environment sets for how long, 8 without it and as long as one likes;
 ``DFVORTEX_STRESS_SEED`` what is drawn, 0 without it.
 """
 
@@ -36,7 +36,7 @@ from dragonfly_vortex.wire import (
 )
 from test.processes import Child, Daemon, import_file, peak_memory, write_config
 
-SECONDS = float(os.environ.get("DFVORTEX_STRESS_SECONDS", "15"))
+SECONDS = float(os.environ.get("DFVORTEX_STRESS_SECONDS", "8"))
 SEED = int(os.environ.get("DFVORTEX_STRESS_SEED", "0"))
 
 _CONNECTIONS = 200
