@@ -165,7 +165,8 @@ class Collector:
                 known = self._ids_with(kind, directory.name)
                 for path in _entries(directory):
                     self._own += _blocks(path)[0]
-                    if is_task_id(path.name) and path.name not in known:
+                    is_in_place = is_task_id(path.name) and path.name.startswith(directory.name)
+                    if is_in_place and path.name not in known:
                         self._remove_stray(kind, path.name)
                 yield
             for path in [] if self._is_dry else _entries(claims_path(self._directory, kind, "")):

@@ -255,11 +255,26 @@ class UseTests(CollectorCase):
             unlink(path)
 
         self.patch(os, "unlink", refuse)
-        for _ in range(2):
-            self.collect()
+        for removed in ([tasks[1].task_id, tasks[3].task_id], []):
+            collected = self.collect()
+            self.assertEqual((sorted(each.task_id for each in collected.removed), collected.in_use), (removed, 2))
             self.assertEqual(other.read_bytes(), b"of somebody else")
             left = {path.name for path in content.directory.glob("*/*/*")}
             self.assertEqual(left, {stray.name, tasks[0].task_id, tasks[2].task_id})
+
+    def test_not_to_be_opened(self) -> None:
+        """A task goes whose file may not be opened, because the owner of a linked file has taken the right."""
+        tasks = [self.add(seed, 100 * DAY) for seed in range(2)]
+        locked, open_file = Content(self.directory).path(KIND, tasks[0].task_id), os.open
+
+        def refuse(path: str | Path, *how: int) -> int:
+            if path == locked:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return open_file(path, *how)
+
+        self.patch(os, "open", refuse)
+        self.assertEqual((len(self.collect().removed), self.tasks()), (2, set()))
+        self.assertFalse(locked.exists())
 
     def test_being_imported(self) -> None:
         """The file of an import that is under way stays."""
