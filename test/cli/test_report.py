@@ -145,6 +145,20 @@ class ReportTests(SynchronousTestCase):
         self.assertTrue(line.startswith(f"{'a' * 64}: 0 bytes in 0 pieces, nothing to verify, in 1.2 s"), line)
         self.assertEqual(line.count("a" * 64), 1)
 
+    def test_verified(self) -> None:
+        """Without a digest of the whole it is said what was verified; one reason to ask the source has no number."""
+        done = structs.replace(DONE, digest="")
+        for from_source, expected in (
+            ({}, "each piece verified against its parent's digest, the whole not verified, in 1.2 s"),
+            (
+                {"slow": 2},
+                "not verified (no digest is known), in 1.2 s, 2 requests to the source (slow), 1 piece there",
+            ),
+        ):
+            with self.report() as report:
+                report.finish(structs.replace(done, from_source=from_source), {}, has_origin=False)
+            self.assertIn(expected, self.out.getvalue().splitlines()[-1])
+
     def test_waits(self) -> None:
         """For people, what a download waits for is a line on standard error; with ``--quiet`` it is not."""
         for options, expected in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentTypeError
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,6 +26,20 @@ class ValueTests(SynchronousTestCase):
                     ArgumentTypeError, r"expected a duration of at most 100y, such as 90s, 1h30m or 90 \(seconds\), got"
                 ):
                     read(text)
+
+    def test_rates(self) -> None:
+        """A rate is written as in the configuration."""
+        self.assertEqual([values.rate(text) for text in ("10MB", "1MiB", "500")], [10_000_000, 1 << 20, 500])
+        for text in ("", "fast", "-1"):
+            with self.assertRaisesRegex(ArgumentTypeError, f"^expected a size from 1 to .*, got '{text}'$"):
+                values.rate(text)
+
+    def test_closed_output(self) -> None:
+        """Standard output can be the output where it is open."""
+        self.assertEqual(values.output("-"), "-")
+        self.patch(sys, "stdout", None)
+        with self.assertRaisesRegex(ArgumentTypeError, "expected standard output to be open, it is closed"):
+            values.output("-")
 
     def test_flags(self) -> None:
         """A flag of the environment is one of the two words that dfget takes."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -142,6 +144,24 @@ class ParentTests(DownloadsTestCase):
         await self.downloads().download(self.request, told.append)
         self.assertEqual([piece.metadata.number for piece in told], list(range(PIECES)))
         self.assertEqual({piece.content_length for piece in told}, {LENGTH})
+
+    async def test_used(self) -> None:
+        """A task is used when a request gets it, so that it is not collected next, however old its first piece is."""
+        storage = self.directory / "child"
+
+        def uses() -> list[int]:
+            with closing(sqlite3.connect(storage / "catalog.sqlite3")) as catalog:
+                return [used for (used,) in catalog.execute("SELECT used_at FROM task")]
+
+        for parent in (self.start_parent(), None):
+            store = PieceStore(storage, peer_reactor)
+            await store.start()
+            self.store = store
+            await self.downloads(*([parent] if parent else [])).download(self.request)
+            await store.stop()
+            self.assertEqual([used > 0 for used in uses()], [True])
+            with closing(sqlite3.connect(storage / "catalog.sqlite3")) as catalog, catalog:
+                catalog.execute("UPDATE task SET used_at = 0")
 
     async def test_many_stored(self) -> None:
         """A complete task's pieces are announced in steps: the reactor does other things between them."""

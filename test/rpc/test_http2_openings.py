@@ -93,6 +93,26 @@ class OpeningsTests(SynchronousTestCase):
         self.pass_time()
         self.assertIsNone(self.openings.take(settings + call, 0))
 
+    def test_headers_alone(self) -> None:
+        """The first bytes may end with the headers: the request comes later."""
+        settings, call = first_bytes("/test/Wait", b"question")
+        headers = call[: 9 + int.from_bytes(call[:3], "big")]
+        self.learn(settings + headers)
+        self.pass_time()
+        opening = self.openings.take(settings + call, len(settings))
+        self.assertEqual(opening and opening.beginning, settings + headers)
+
+    def test_given_back(self) -> None:
+        """A connection that was not used is given to the next child; only a few are kept."""
+        given = [self.openings.new() for _ in range(30)]
+        for each in given:
+            self.openings.give_back(each)
+        taken = [self.openings.new() for _ in range(30)]
+        kept = [each for each in taken if each in given]
+        self.assertGreater(len(kept), 0)
+        self.assertLess(len(kept), 9)
+        self.openings.stop()
+
     def test_seen_once(self) -> None:
         """What comes once, because the headers have an ID of the call, costs no connection but for the settings."""
         for number in range(30):

@@ -131,6 +131,7 @@ class RoomTests(ServingInMemory):
         self.assertFalse(connections.has_room())
         connections.change_limits(max_connections=3, idle_timeout=30.0)
         self.assertEqual(len(made), 3)
+        self.assertTrue(connections.has_room())
         for protocol in (second, third):
             self.lose(protocol)
 
