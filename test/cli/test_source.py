@@ -215,6 +215,13 @@ class OriginTests(SynchronousTestCase):
             self.assertEqual(self.origin(url=url).revision, expected)
         self.assertEqual(self.origin("--revision", "v1", url="hf://o/r/f").revision, "v1")
 
+    def test_revision_of_a_hub(self) -> None:
+        """The revision is that of either option, or the hub's own where none is named."""
+        for options, expected in ((("--revision", "v1"), "v1"), (("--hf-revision", "v2"), "v2"), ((), "main")):
+            arguments = make_parser().parse_args(["download", "hf://o/r/f", *options])
+            origin = SourceOptions(arguments, default_config()).origin
+            self.assertEqual(origin and origin.revision, expected)
+
     def test_no_url(self) -> None:
         """What is no URL is refused."""
         self.assertRaises(InvalidOrigin, self.origin, url="file.txt")

@@ -277,6 +277,7 @@ class SourceTests(DownloadsTestCase):
         disk.callback(None)
         self.assertEqual((await second).content_length, LENGTH)
         self.assertEqual((downloads.from_source.total(), downloads._locks), (2, {}))
+        await until(lambda: not downloads._ending)
 
 
 class SilentTests(DownloadsTestCase):

@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_server import GRPCServerFactory
 from test.rpc.http2_child import LONGEST, METHODS, Case
+from test.rpc.test_http2_openings import first_bytes
 
 
 class DrainTests(Case):
@@ -32,6 +33,14 @@ class DrainTests(Case):
         self.lose(child)
         self.successResultOf(ended)
         self.assertIsNone(self.factory.buildProtocol(None))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_prepared(self) -> None:
+        """A server that ends prepares no further connections."""
+        for _ in range(2):
+            self.factory.openings.learn(b"".join(first_bytes("/test/Echo")))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.successResultOf(self.factory.drain(10))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_in_time(self) -> None:
@@ -51,6 +60,25 @@ class DrainTests(Case):
         self.assertFalse(child.is_closed)
         self.clock.advance(2)
         self.assertTrue(child.is_closed)
+
+
+class ShareTests(Case):
+    """How many calls a share may have."""
+
+    def test_half(self) -> None:
+        """A share has half of the calls that the others leave; the end of one makes room for one."""
+        factory = self.factory
+        factory.max_calls = 4
+
+        def begin() -> bool:
+            is_taken = factory.call_begins("share")
+            if not is_taken:
+                factory.call_is_over("share", has_handler=False)
+            return is_taken
+
+        self.assertEqual([begin() for _ in range(4)], [True, True, False, False])
+        factory.call_is_over("share", has_handler=False)
+        self.assertEqual([begin() for _ in range(2)], [True, False])
 
 
 class GRPCIOTests(TestCase):
