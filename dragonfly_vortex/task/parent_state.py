@@ -131,7 +131,7 @@ class Parent(Struct, kw_only=True, eq=False):
     @property
     def is_alive(self) -> bool:
         """Whether this parent may be asked for pieces at all."""
-        return self.standing in (Standing.GOOD, Standing.DOUBTED) and not self.is_removed
+        return not self.is_removed and (self.standing is Standing.GOOD or self.standing is Standing.DOUBTED)
 
     @property
     def is_honest(self) -> bool:
@@ -186,7 +186,7 @@ class Parent(Struct, kw_only=True, eq=False):
 
     def _is_tried(self, number: int) -> bool:
         """Whether it is asked at all, and has not failed to give this piece."""
-        return self.is_alive and not self.has_failed_at(number)
+        return self.is_alive and not (self.failures and self.has_failed_at(number))
 
     # -- what it gives and does not give -------------------------------------------------------------------------------
 
@@ -202,7 +202,8 @@ class Parent(Struct, kw_only=True, eq=False):
         :param length: bytes of it.
         :param seconds: from the request to the end of the piece, without the time that this side's limit took.
         """
-        self.answer()
+        if self.standing is Standing.DOUBTED:
+            self.answer()
         self.heard_at = now
         self.paused_until = None
         self.looks = 0

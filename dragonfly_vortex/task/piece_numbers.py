@@ -83,9 +83,11 @@ class PieceNumbers:
 
     def new(self) -> int:
         """The lowest number that has never been asked for."""
-        while not self.is_free(self._frontier):
-            self._frontier += 1
-        return self._frontier
+        number, verified = self._frontier, self._layout.verified
+        while number in self.under_way or number in verified or number in self.busy:  # as is_free(), which is a call
+            number += 1
+        self._frontier = number
+        return number
 
     @property
     def has_all_wanted(self) -> bool:
@@ -214,7 +216,7 @@ class PieceNumbers:
         told = self._layout.told_count
         if told is not None:
             return told
-        hold = self.hold()
+        hold = self.hold() if self._lacked else None
         if hold and self._is_end(hold):
             return hold
         new = self.new()
@@ -309,4 +311,7 @@ class PieceNumbers:
 
     def _may_be_had(self, number: int) -> bool:
         """Whether there is a parent to ask for a piece, now or later."""
+        for parent in self._parents.values():
+            if parent.may_have(number):  # nearly always, and at the first parent
+                return True
         return any(parent.may_come_to_have(number) or parent.may_recover(number) for parent in self._parents.values())

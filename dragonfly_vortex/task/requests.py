@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -125,11 +125,13 @@ class Requests:
         if request.is_spare:
             spare = SparePlace(self._target.directory)
             sink = OutputSink(spare, judge, is_alone=True)
-            fetching = self._fetch_copy(request, sink, spare)
+            fetching = Deferred.fromCoroutine(self._fetch_copy(request, sink, spare))
         else:
             sink = OutputSink(self._target, judge)
             fetching = self._fetch(request, sink, needs_claim=needs_claim)
-        self.add(request, Deferred.fromCoroutine(self._unless_lost(request, sink, fetching)), sink)
+        self.add(
+            request, fetching.addCallbacks(self._fetched, self._failed, (request, sink), None, (request, sink)), sink
+        )
 
     def add(self, request: Request, coming: Deferred[DownloadPieceResponse | Claim], sink: OutputSink) -> None:
         """
@@ -193,23 +195,25 @@ class Requests:
         patience = self._reactor.callLater(_PATIENCE, self._lose_patience)
         return stopped.addBoth(_end_delay, patience)
 
-    async def _unless_lost(
-        self,
-        request: Request,
-        sink: OutputSink,
-        fetching: Coroutine[Deferred[object], object, DownloadPieceResponse | Claim],
-    ) -> DownloadPieceResponse | Claim:
+    def _fetched(
+        self, answer: DownloadPieceResponse | Claim, request: Request, sink: OutputSink
+    ) -> DownloadPieceResponse | Claim | Deferred[DownloadPieceResponse | Claim]:
+        """Take the answer of a request, unless another download has taken the piece over meanwhile."""
+        return answer if sink.is_held() else Deferred.fromCoroutine(self._claim_of_other(request))
+
+    def _failed(
+        self, failure: Failure, request: Request, sink: OutputSink
+    ) -> Failure | Deferred[DownloadPieceResponse | Claim]:
+        """Take the failure of a request. Where the claim is lost, why it failed says nothing."""
+        if sink.is_held() or sink.is_revoked:
+            return failure
+        return Deferred.fromCoroutine(self._claim_of_other(request))
+
+    async def _claim_of_other(self, request: Request) -> DownloadPieceResponse | Claim:
         """
-        Fetch a piece. If this process did not run for so long that another download has taken the piece over, the
-        result is that download's claim.
+        If this process did not run for so long that another download has taken the piece over, the result of a request
+        is that download's claim.
         """
-        try:
-            answer = await fetching
-            if sink.is_held():
-                return answer
-        except Exception:  # with the claim lost, why the request failed says nothing
-            if sink.is_held() or sink.is_revoked:
-                raise
         self._lost.add(request)  # so that look_at_claims() does not cancel what follows
         self._target.release(request.number)
         claim = await self._target.claim(request.number)
@@ -218,15 +222,25 @@ class Requests:
             return Claim(is_ours=False)
         return claim
 
-    async def _fetch(
+    def _fetch(
         self, request: Request, sink: OutputSink, *, needs_claim: bool = True
-    ) -> DownloadPieceResponse | Claim:
+    ) -> Deferred[DownloadPieceResponse | Claim]:
         """Fetch a piece, unless another process fetches it, or has."""
         if needs_claim:
-            claim = await self._target.claim(request.number)
-            if not claim.is_ours:
-                return claim
-            sink.is_held = claim.is_held
+            return self._target.claim(request.number).addCallback(self._claimed, request, sink)
+        return self._download(request, sink)
+
+    def _claimed(
+        self, claim: Claim, request: Request, sink: OutputSink
+    ) -> Claim | Deferred[DownloadPieceResponse | Claim]:
+        """Fetch a piece that is claimed here."""
+        if not claim.is_ours:
+            return claim
+        sink.is_held = claim.is_held
+        return self._download(request, sink)
+
+    def _download(self, request: Request, sink: OutputSink) -> Deferred[DownloadPieceResponse | Claim]:
+        """Have the downloader fetch a piece."""
         wanted = DownloadPieceRequest(
             kind=self._kind,
             task_id=self.task_id,
@@ -235,7 +249,7 @@ class Requests:
             announced_length=request.announced_length,
             is_whole_verified=self._is_whole_verified,
         )
-        return await self._downloader.download(request.parent, wanted)
+        return self._downloader.download(request.parent, wanted)
 
     async def _fetch_copy(self, request: Request, sink: OutputSink, spare: SparePlace) -> DownloadPieceResponse | Claim:
         """Fetch another copy of a piece, and have it in its place once it is verified and nothing else writes there."""

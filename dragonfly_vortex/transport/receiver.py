@@ -64,7 +64,6 @@ class PieceReceiver:
         self._parent = parent
         self._task_id = task_id
         self._sink = sink
-        self._file_sink: IFileSink | None = IFileSink(sink, None)
         self._splicer = splicer
         self._allow_empty_digest = allow_empty_digest
         self._hasher: Hasher | None = None
@@ -156,7 +155,8 @@ class PieceReceiver:
 
     def _move(self, sock: socket.socket, length: int) -> int:
         """Have bytes moved from a socket to the sink's file, and hash what is there then; how many."""
-        splicer, sink = self._splicer, self._file_sink
+        splicer = self._splicer
+        sink: IFileSink | None = None if splicer is None else IFileSink(self._sink, None)
         place = sink.place() if sink is not None else None
         if splicer is None or sink is None or place is None:
             return 0
