@@ -20,7 +20,7 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.exchanged_parents import ExchangedParents
 from dragonfly_vortex.daemon.logs import TransferLog
-from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, SharedDownload, SharedParents, Wishes
+from dragonfly_vortex.daemon.shared_download import OnPiece, SharedDownload, SharedParents, Wishes
 from dragonfly_vortex.daemon.sources import Sources
 from dragonfly_vortex.daemon.transfers import Transfer, Transfers
 from dragonfly_vortex.deferreds import failures_of
@@ -310,6 +310,7 @@ class Downloads:
                 offers_early=True,
                 is_foreign=request.is_foreign,
             )
+            target.arrived = running.arrived
             download = TaskDownload(
                 self._reactor,
                 self.in_thread,
@@ -317,7 +318,7 @@ class Downloads:
                 kind=request.kind,
                 task_id=request.task_id,
                 parents=[*named, source] if source else named,
-                target=ReportingTarget(target, running.arrived),
+                target=target,
                 digest=request.digest,
                 announcers={each: found for each in (*named, source) if each and (found := announcer(each))},
                 concurrent_piece_count=config.concurrent_piece_count,

@@ -11,19 +11,16 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.deferreds import Ending
-from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.downloaders.factory import negotiate
-from dragonfly_vortex.model import ArrivedPiece, ByteRange, Claim, Found, StoredTask, TaskRequest
-from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
+from dragonfly_vortex.model import ArrivedPiece, ByteRange, StoredTask, TaskRequest
 from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["ArrivedPieces", "OnPiece", "ReportingTarget", "SharedDownload", "Wishes"]
+__all__ = ["ArrivedPieces", "OnPiece", "SharedDownload", "Wishes"]
 
 OnPiece = Callable[[ArrivedPiece], None]
 """Called for each piece that is in the storage; for one that was wrong and was fetched again, twice."""
@@ -252,67 +249,6 @@ class SharedDownload:
                 listener.stop()
             listener.catch_up().addCallback(fire, caller)
         return self._leaving.wait()
-
-
-@implementer(IDownloadTarget)
-class ReportingTarget:
-    """
-    A target that reports its pieces as soon as they are committed.
-
-    :param target: where they go.
-    :param arrived: called for each piece.
-    """
-
-    def __init__(self, target: StoredTarget, arrived: ArrivedPieces) -> None:
-        self._target = target
-        self._arrived = arrived
-        self.directory = target.directory
-        self.is_read_in_order = target.is_read_in_order
-        self.reserve = target.reserve
-        self.release = target.release
-        self.renew = target.renew
-        self.keep_source_version = target.keep_source_version
-        self.hold = target.hold
-        self.publish = target.publish
-        self.close = target.close
-        self.subscribe = target.subscribe
-        self.failure = target.failure
-
-    @property
-    def descriptor(self) -> int:
-        return self._target.descriptor
-
-    @property
-    def is_behind(self) -> bool:
-        return self._target.is_behind
-
-    def open(self) -> Deferred[Found]:
-        def opened(found: Found) -> Found:
-            self._arrived.clear()  # a download that begins again may find others than before
-            for metadata in found.pieces:
-                if found.task is not None:
-                    self._arrived.add(metadata, found.task.piece_length, found.task.content_length)
-            return found
-
-        return self._target.open().addCallback(opened)
-
-    def claim(self, number: int) -> Deferred[Claim]:
-        def claimed(claim: Claim) -> Claim:
-            if claim.piece is not None:
-                self._arrived.add(claim.piece)
-            return claim
-
-        return self._target.claim(number).addCallback(claimed)
-
-    def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
-        def committed(_: None) -> None:
-            self._arrived.add(metadata, piece_length, content_length)
-
-        return self._target.commit(metadata, piece_length, content_length).addCallback(committed)
-
-    def drop(self, numbers: Sequence[int]) -> Deferred[None]:
-        self._arrived.forget(numbers)
-        return self._target.drop(numbers)
 
 
 _MOST_PARENTS = 1000

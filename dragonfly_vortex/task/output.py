@@ -313,7 +313,9 @@ class OutputSink:
 
     def write(self, data: bytes | memoryview) -> None:
         place = self.place()
-        write_all(place.descriptor, data, place.offset)
+        written = os.pwrite(place.descriptor, data, place.offset)
+        if written < len(data):
+            write_all(place.descriptor, memoryview(data)[written:], place.offset + written)
         self.wrote(len(data))
 
     def place(self) -> FilePlace:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
@@ -129,9 +129,10 @@ class Requests:
         else:
             sink = OutputSink(self._target, judge)
             fetching = self._fetch(request, sink, needs_claim=needs_claim)
-        self.add(
-            request, fetching.addCallbacks(self._fetched, self._failed, (request, sink), None, (request, sink)), sink
+        coming: Deferred[Any] = fetching.addCallbacks(
+            self._fetched, self._failed, callbackArgs=(request, sink), errbackArgs=(request, sink)
         )
+        self.add(request, coming, sink)
 
     def add(self, request: Request, coming: Deferred[DownloadPieceResponse | Claim], sink: OutputSink) -> None:
         """
@@ -195,15 +196,11 @@ class Requests:
         patience = self._reactor.callLater(_PATIENCE, self._lose_patience)
         return stopped.addBoth(_end_delay, patience)
 
-    def _fetched(
-        self, answer: DownloadPieceResponse | Claim, request: Request, sink: OutputSink
-    ) -> DownloadPieceResponse | Claim | Deferred[DownloadPieceResponse | Claim]:
+    def _fetched(self, answer: DownloadPieceResponse | Claim, request: Request, sink: OutputSink) -> Any:
         """Take the answer of a request, unless another download has taken the piece over meanwhile."""
         return answer if sink.is_held() else Deferred.fromCoroutine(self._claim_of_other(request))
 
-    def _failed(
-        self, failure: Failure, request: Request, sink: OutputSink
-    ) -> Failure | Deferred[DownloadPieceResponse | Claim]:
+    def _failed(self, failure: Failure, request: Request, sink: OutputSink) -> Any:
         """Take the failure of a request. Where the claim is lost, why it failed says nothing."""
         if sink.is_held() or sink.is_revoked:
             return failure
@@ -239,7 +236,7 @@ class Requests:
         sink.is_held = claim.is_held
         return self._download(request, sink)
 
-    def _download(self, request: Request, sink: OutputSink) -> Deferred[DownloadPieceResponse | Claim]:
+    def _download(self, request: Request, sink: OutputSink) -> Deferred[Any]:
         """Have the downloader fetch a piece."""
         wanted = DownloadPieceRequest(
             kind=self._kind,
@@ -249,7 +246,8 @@ class Requests:
             announced_length=request.announced_length,
             is_whole_verified=self._is_whole_verified,
         )
-        return self._downloader.download(request.parent, wanted)
+        coming: Deferred[Any] = self._downloader.download(request.parent, wanted)
+        return coming
 
     async def _fetch_copy(self, request: Request, sink: OutputSink, spare: SparePlace) -> DownloadPieceResponse | Claim:
         """Fetch another copy of a piece, and have it in its place once it is verified and nothing else writes there."""

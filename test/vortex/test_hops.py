@@ -1,4 +1,7 @@
-"""Tests of how many modules a request runs through at a parent, from its bytes to the call that sends the piece."""
+"""
+Tests of how many modules a request runs through at a parent, from its bytes to the call that sends the piece; and a
+reply at a child, from its bytes to the piece's commit.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.server import VortexServerFactory
 from dragonfly_vortex.wire import PieceKind
+from test.daemon.peers import PeerTestCase, address_of
 from test.vortex.serving import REACTOR, UNLIMITED, ServingTestCase
 from test.vortex.shelf import TASK_ID
 
@@ -82,3 +86,48 @@ class HopsTests(ServingTestCase):
         """A small piece is sent after at most 12 modules: one of them only where the file system cannot say at once."""
         modules = await self.fewest(16 << 10, "send")
         self.assertLessEqual(len(modules), 12, modules)
+
+
+class _ChildHops:
+    """
+    The package's modules that run in this thread while a child receives, from a piece's first byte to its commit. A
+    parent in the same thread is not seen: it runs in other turns.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[set[str]] = []
+        """The modules of each piece that has been committed."""
+        self._modules: set[str] = set()
+        self._receiving: FrameType | None = None
+
+    def see(self, frame: FrameType, event: str, argument: object) -> None:
+        """See a call, or its end; for ``sys.setprofile``."""
+        if event == "return" and frame is self._receiving:
+            self._receiving = None
+        if event != "call" or not frame.f_code.co_filename.startswith(PACKAGE):
+            return
+        module, name = frame.f_code.co_filename.removeprefix(PACKAGE), frame.f_code.co_name
+        if self._receiving is None and (module, name) == ("vortex/client_protocol.py", "dataReceived"):
+            self._receiving = frame
+        if self._receiving is not None:
+            self._modules.add(module)
+            if (module, name) == ("storage/reactor/stored_target.py", "commit"):
+                self.pieces.append(self._modules)
+                self._modules, self._receiving = set(), None
+
+
+class ChildHopsTests(PeerTestCase):
+    """A child that downloads into its storage, over TCP."""
+
+    async def test_reply(self) -> None:
+        """A piece is committed after at most 23 modules: the others run where something is rare."""
+        parent = await self.parent()
+        child = self.peer("child", parents=[f"tcp://{address_of(parent)}"])
+        hops = _ChildHops()
+        sys.setprofile(hops.see)
+        try:
+            await child.download(self.task_id).done
+        finally:
+            sys.setprofile(None)
+        modules = min((sorted(modules) for modules in hops.pieces), key=len)
+        self.assertLessEqual(len(modules), 23, modules)

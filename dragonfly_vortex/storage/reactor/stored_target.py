@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, succeed
@@ -42,6 +42,24 @@ from dragonfly_vortex.wire import PieceMetadata
 __all__ = ["StoredTarget"]
 
 _T = TypeVar("_T")
+
+
+class Arrived(Protocol):
+    """The pieces of a download that are in the storage, as a target reports them."""
+
+    def add(self, metadata: PieceMetadata, piece_length: int | None = None, content_length: int | None = None) -> None:
+        """
+        Record a piece that is in the storage.
+
+        :param piece_length: of its task; None for as before.
+        :param content_length: of its task; None while it is not known.
+        """
+
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Remove pieces that are not in the storage any more."""
+
+    def clear(self) -> None:
+        """Remove all pieces."""
 
 
 @implementer(IDownloadTarget)
@@ -71,6 +89,8 @@ class StoredTarget:
         linger: Callable[[Deferred[None]], None] | None = None,
         clock: IReactorTime | None = None,
     ) -> None:
+        self.arrived: Arrived | None = None
+        """Where each piece is reported, from :meth:`open` on; None for nowhere."""
         self._linger = linger
         self._clock = clock
         self._syncing: Syncing | None = None
@@ -119,13 +139,25 @@ class StoredTarget:
         task = found.task
         if task is not None and task.content_length is not None and task.content_length < task.piece_length:
             self._piece_length_there = task.piece_length
+        if self.arrived is not None:
+            self.arrived.clear()  # a download that begins again may find others than before
+            if task is not None:
+                for metadata in found.pieces:
+                    self.arrived.add(metadata, task.piece_length, task.content_length)
         return found
 
     def reserve(self, content_length: int) -> Deferred[None]:
         return self._at_disk(lambda: self._file.reserve(content_length))
 
     def claim(self, number: int) -> Deferred[Claim]:
-        return self._in_storage(lambda: self._file.claim(number))
+        claiming = self._in_storage(lambda: self._file.claim(number))
+        return claiming if self.arrived is None else claiming.addCallback(self._claimed, self.arrived)
+
+    def _claimed(self, claim: Claim, arrived: Arrived) -> Claim:
+        """A piece is claimed, or another download has put it there."""
+        if claim.piece is not None:
+            arrived.add(claim.piece)
+        return claim
 
     def release(self, number: int) -> None:
         # In the thread, too, so that it comes behind the claim.
@@ -141,12 +173,14 @@ class StoredTarget:
 
     def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
         # Of a task of one piece the piece length cannot be seen: only an earlier download may know it.
-        there = self._piece_length_there
+        there, said_length = self._piece_length_there, piece_length
         if there is not None and metadata.number == 0 and metadata.length <= there:
             piece_length = there
         self._piece_length = piece_length or piece_length_for(0)
         self._content_length = content_length
         committed: Deferred[None] = Deferred()
+        if self.arrived is not None:
+            committed.addCallback(self._has_arrived, self.arrived, metadata, said_length, content_length)
         self._waiting.append((metadata, committed))
         self._unwritten += metadata.length
         if len(self._waiting) == 1:
@@ -154,6 +188,17 @@ class StoredTarget:
                 lambda failure: self._log.failure("Pieces cannot be committed", failure)
             )
         return committed
+
+    def _has_arrived(
+        self,
+        result: None,
+        arrived: Arrived,
+        metadata: PieceMetadata,
+        piece_length: int,
+        content_length: int | None,
+    ) -> None:
+        """A piece is committed."""
+        arrived.add(metadata, piece_length, content_length)
 
     def keep_source_version(self, version: str) -> None:
         self._file.source_version = version
@@ -163,6 +208,8 @@ class StoredTarget:
 
     def drop(self, numbers: Sequence[int]) -> Deferred[None]:
         self._piece_length_there = None
+        if self.arrived is not None:
+            self.arrived.forget(numbers)
         if self._syncing is not None:
             self._syncing.forget(numbers)
         return self._in_order(lambda: self._file.drop(numbers))
