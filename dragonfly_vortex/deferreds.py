@@ -80,6 +80,12 @@ class FlatLock(_Flat, DeferredLock):
 class FlatSemaphore(_Flat, DeferredSemaphore):
     """A :class:`DeferredSemaphore` for which any number may wait."""
 
+    def take(self) -> bool:
+        """Acquire it without a Deferred, if it is free. Returns whether it was."""
+        is_free = self.tokens > 0
+        self.tokens -= is_free
+        return is_free
+
 
 async def failures_of(deferreds: Iterable[Deferred[Any]]) -> list[Failure]:
     """

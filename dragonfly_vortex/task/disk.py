@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -69,9 +69,12 @@ class WriteBack:
         self.waiting += end - start
         self._untaken.append((start, end))
         self._untaken_length += end - start
+        if self._untaken_length >= self._least or self.waiting > self._most:
+            self._run()
+        if self.error is None and (self.waiting <= self._most or self._is_stopped):
+            return succeed(None)
         added: Deferred[None] = Deferred()
         self._held_back.append(added)
-        self._run()
         self._let_go()
         return added
 

@@ -188,7 +188,6 @@ class Fetcher:
 
     def _take_steps(self) -> None:
         """Take one step after the other, until there is none, or something else has changed."""
-        self.plan.advance(self._time())
         self._reporter.look(self.plan)
         for waiting in self.plan.waits.take():
             self._log.info("{line}", line=waiting.text)

@@ -123,6 +123,8 @@ class Picker:
         number = min((n for parent in ready for n in self._askable(parent, end, bound, new)), default=None)
         if number is None:
             return None
+        if len(ready) == 1 and number not in self._numbers.under_way:
+            return ready[0], number  # the one that can be asked for it
         able = [each for each in self._able(ready, number) if self._is_allowed(each, number, end, bound)]
         return min(able, key=_load), number
 

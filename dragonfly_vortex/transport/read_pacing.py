@@ -50,7 +50,8 @@ class LowWaterMark:
 
         :param length: bytes, at least 1.
         """
-        length = min(length, max(1, self._receive_buffer() // _PART))
+        if length > 1:
+            length = min(length, max(1, self._receive_buffer() // _PART))
         if length != self._length:
             self._length = length
             with contextlib.suppress(OSError):  # the platform has no such mark, or the connection has just ended
@@ -103,6 +104,10 @@ class Pace:
         self._limiter = limiter if limiter is not None and limiter.rate < OUT_OF_REACH else None
         self._mark = LowWaterMark(sock) if sock is not None else None
         self._low_water = self.at_once(low_water)
+        self.is_limited = self._limiter is not None
+        """Whether :meth:`spend` has anything to do."""
+        self.waits_for_many = False
+        """Whether the socket is read only when more than a byte has arrived."""
         self.turn = self.at_once(_TURN)
         """Bytes that may be taken in one turn of the reactor."""
         self.rest: IDelayedCall | None = None
@@ -139,11 +144,14 @@ class Pace:
         :param whole: bytes of the piece; 0 before a piece, which any byte may begin.
         """
         if self._mark is not None:
-            self._mark.set(max(1, min(left, self._low_water, whole // _WAKE_UPS)))
+            length = max(1, min(left, self._low_water, whole // _WAKE_UPS))
+            self.waits_for_many = length > 1
+            self._mark.set(length)
 
     def wait_for_any(self) -> None:
         """Have the connection read on with the next byte: it is seen then that something comes, however slowly."""
         if self._mark is not None:
+            self.waits_for_many = False
             self._mark.set(1)
 
     def stop(self) -> None:

@@ -131,8 +131,7 @@ class TCPClient:
     def _begin(self, asked: _Asked) -> Deferred[DownloadPieceResponse]:
         """Fetch a piece: over a kept connection at once, if there is one that is good for it."""
         kept = self._take_kept() if self._places.tokens and not self._is_stopping else None
-        if kept is not None:
-            self._places.acquire()
+        if kept is not None and self._places.take():
             return self._ask_kept(asked, kept)
         request = asked.request
         try:  # before a connection is made for what cannot be asked for

@@ -191,7 +191,8 @@ class VortexClientProtocol(Protocol):
         self._progressed_at = self._settings.clock.seconds()
         if len(self._first) < LONGEST:
             self._first += data[: LONGEST - len(self._first)]
-        self._pace.spend(len(data))
+        if self._pace.is_limited:
+            self._pace.spend(len(data))
         self._conversation.receive_data(data)
         try:
             self._hear()
@@ -255,10 +256,10 @@ class VortexClientProtocol(Protocol):
 
     def _wait_for_more(self) -> None:
         """Wake when a large part of the missing bytes has arrived; before a piece, when any byte has."""
-        if self._socket is not None and self._open:
+        left = self._conversation.content_left
+        if self._open and (left or self._pace.waits_for_many):
             receiver = self._transfer.receiver if self._transfer is not None else None
-            whole = receiver.metadata.length if receiver is not None else 0
-            self._pace.wait_for(self._conversation.content_left, whole)
+            self._pace.wait_for(left, receiver.metadata.length if receiver is not None else 0)
 
     def _deliver(self) -> None:
         """

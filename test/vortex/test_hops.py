@@ -120,7 +120,7 @@ class ChildHopsTests(PeerTestCase):
     """A child that downloads into its storage, over TCP."""
 
     async def test_reply(self) -> None:
-        """A piece is committed after at most 23 modules: the others run where something is rare."""
+        """A piece is committed after at most 22 modules: the others run where something is rare."""
         parent = await self.parent()
         child = self.peer("child", parents=[f"tcp://{address_of(parent)}"])
         hops = _ChildHops()
@@ -130,4 +130,4 @@ class ChildHopsTests(PeerTestCase):
         finally:
             sys.setprofile(None)
         modules = min((sorted(modules) for modules in hops.pieces), key=len)
-        self.assertLessEqual(len(modules), 23, modules)
+        self.assertLessEqual(len(modules), 22, modules)
