@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
 import zlib
 from pathlib import Path
@@ -30,6 +31,8 @@ from dragonfly_vortex.wire import PieceMetadata
 @implementer(IPieceStore)
 class OneFile:
     def __init__(self, path):
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise ValueError(f"expected a regular file, got {path}")
         content = path.read_bytes()
         self.path = path
         self.task_id = hashlib.sha256(content).hexdigest()

@@ -6,6 +6,8 @@ Send a file to each client that connects to an endpoint, without copying it wher
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 
 from twisted.internet.defer import Deferred
@@ -30,6 +32,8 @@ async def main(reactor, path, where):
     factory = Factory.forProtocol(SendsOneFile)
     factory.path = path
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer
+            raise ValueError(f"expected a regular file, got {path}")
         open(path, "rb").close()
         port = await serverFromString(reactor, where).listen(factory)
     except (CannotListenError, OSError, OverflowError, ValueError) as error:

@@ -148,6 +148,7 @@ class ExamplesTests(SynchronousTestCase):
             config = self.directory.joinpath("tap.yaml")
             self.directory.joinpath("vortex.yaml").write_text(config.read_text(encoding="utf-8"), encoding="utf-8")
             write_config(self.directory, grpc_port=int(port))
+            os.mkfifo(self.directory / "pipe")
             used = rf"Couldn't listen on 127\.0\.0\.1:{port}: .*in use\."
             for expected, name, *arguments in (
                 (used, "serve_storage", "data", port),
@@ -157,7 +158,9 @@ class ExamplesTests(SynchronousTestCase):
                 (used, "whole_peer", "tap.yaml"),
                 (".*No such file.*", "own_store", "none", "0"),
                 (".*No such file.*", "send_file", "none", "tcp:0"),
-                (".*Is a directory.*", "send_file", "/", "tcp:0:interface=127.0.0.1"),
+                ("expected a regular file, got /", "send_file", "/", "tcp:0:interface=127.0.0.1"),
+                ("expected a regular file, got pipe", "send_file", "pipe", "tcp:0:interface=127.0.0.1"),
+                ("expected a regular file, got pipe", "own_store", "pipe", "0"),
                 (".*No such file.*", "whole_peer", "none.yaml"),
                 ("expected an address.*", "peer", "nonsense", "0" * 64),
                 ("expected a task ID.*", "peer", "grpc://127.0.0.1:1", ""),
