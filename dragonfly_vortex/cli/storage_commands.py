@@ -321,5 +321,6 @@ def collect_garbage(arguments: Namespace) -> ExitStatus:
     removed, freed = counted(len(collected.removed), "task"), counted(collected.freed, "byte")
     print(f"{removed} {would}deleted, {freed} {would}freed, {counted(collected.in_use, 'task')} in use")
     if collected.missing:
-        print(f"{counted(collected.missing, 'byte')} too many are used, and no further task can be deleted")
+        missing = counted(collected.missing, "byte")
+        print(f"{missing} more are used than the limit; no further task can be deleted")
     return ExitStatus.DONE

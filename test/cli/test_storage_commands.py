@@ -482,4 +482,6 @@ class CollectTests(SynchronousTestCase):
         """What was imported stays, and where no more can be deleted than is needed, a line says so."""
         write_config(self.directory, more="gc: {policy: {task_ttl: 1ms, disk_threshold: 100KB}}\n")
         self.run_it("import", "file")
-        self.assertRegex(self.run_it("gc"), r"\n\d+ bytes too many are used, and no further task can be deleted\n$")
+        self.assertRegex(
+            self.run_it("gc"), r"\n\d+ bytes more are used than the limit; no further task can be deleted\n$"
+        )
