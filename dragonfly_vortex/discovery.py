@@ -296,7 +296,7 @@ class PeerBrowser:
             timer.cancel()
 
     def _unreadable(self, failure: Failure) -> None:
-        """Something is advertised that is not as DNS-SD has it, such as a name with control characters."""
+        """Log an advertisement that DNS-SD does not allow, such as one of a name with control characters."""
         if not self._is_stopped:
             text = "a peer's advertisement could not be read: {reason}"
             self._limited_log.warn(text, reason=printable(failure.getErrorMessage()))

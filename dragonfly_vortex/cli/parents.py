@@ -145,7 +145,7 @@ class Parents:
             await self._browser.stop()
 
     def _change(self, source: str, parents: Sequence[ParentAddress]) -> None:
-        """A source has these parents now, and no others."""
+        """Replace the parents of a source: the download asks the new ones, and no longer the others."""
         if self._negotiation is None:
             return
         negotiation, download, known = self._negotiation, self._download, {*self.all, *self._asked}

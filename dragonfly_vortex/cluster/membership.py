@@ -238,7 +238,7 @@ class Membership:
     # -- the schedulers
 
     def _over(self, registration: Registration) -> None:
-        """A download has nothing more to report."""
+        """Forget a download that has nothing more to report."""
         if registration in self._registrations:
             self._registrations.discard(registration)
             self._announcer.release(registration.request)
@@ -269,7 +269,7 @@ class Membership:
         self._announcer.look()
 
     def _once(self, work: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
-        """One turn of a loop, which goes on where a turn fails, for example because there is no thread."""
+        """Run one turn of a loop. A failure, such as that of a thread to start, is logged and does not end the loop."""
         turn = Deferred.fromCoroutine(work)
         return turn.addErrback(lambda failure: self.log.failure("schedulers cannot be asked now", failure))
 
@@ -313,7 +313,7 @@ class Membership:
         return True
 
     def _look(self) -> None:
-        """Something has changed with the schedulers."""
+        """Announce and register again what a change of the schedulers concerns."""
         self._announcer.look()
         Deferred.fromCoroutine(self._look_at_registrations()).addErrback(
             lambda failure: self.log.failure("downloads cannot be registered again", failure)

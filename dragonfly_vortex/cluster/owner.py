@@ -198,7 +198,7 @@ class Announcer:
             each.callback(is_known)
 
     def _put(self, key: _Key) -> None:
-        """A task may have to be announced."""
+        """Queue a task that may have to be announced."""
         self._queue.append(key)
         self._fill_soon()
 

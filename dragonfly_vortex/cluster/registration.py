@@ -202,7 +202,7 @@ class Registration:
         self._on_back_to_source("no scheduler can be reached")
 
     def _give_way(self, address: str) -> None:
-        """The scheduler has failed."""
+        """Try the next scheduler, because this one has failed."""
         self._host.schedulers.suspect(address)
         self._tried = (*self._tried, address)
         if not self._is_over:
@@ -254,7 +254,7 @@ class Registration:
         return True
 
     def _wait_for_an_owner(self, address: str) -> None:
-        """No peer has announced the length of the task to the scheduler, nor can this one."""
+        """Register again after a pause: no peer has announced the task's length to the scheduler, nor can this one."""
         if self._is_over:
             return
         self._timer = self._host.clock.callLater(self._pause, self._next)
@@ -264,7 +264,7 @@ class Registration:
     # -- one conversation
 
     def _hear(self, data: bytes) -> None:
-        """The scheduler says something."""
+        """Handle a message of the scheduler."""
         conversation, call = self._conversation, self._call
         if conversation is None or call is None:
             return
@@ -292,14 +292,14 @@ class Registration:
             self._call.send(self._conversation.take())
 
     def _expect_answer(self) -> None:
-        """The scheduler is to answer in time. One that does not, nor says that it serves, hangs."""
+        """Start the timer for an answer. A scheduler that neither answers nor says that it serves has failed."""
         self._stop_timer()
         timeout = min(self._host.schedule_timeout, REQUEST_TIMEOUT)
         doubt = min(_DOUBT, timeout)
         self._timer = self._host.clock.callLater(doubt, self._doubt, timeout - doubt)
 
     def _doubt(self, left: float) -> None:
-        """No answer has arrived so far."""
+        """Check whether a scheduler that has not answered still serves."""
         address, call = self._address, self._call
         self._timer = self._host.clock.callLater(left, self._give_up)
 
@@ -311,13 +311,13 @@ class Registration:
         self._host.schedulers.check_one(address).addCallback(checked).addErrback(self._broken)
 
     def _give_up(self) -> None:
-        """The scheduler has not answered."""
+        """End the call, because the scheduler has not answered in time."""
         self._stop_timer()
         if self._call is not None:
             self._call.ended.cancel()
 
     def _end_soon(self) -> None:
-        """The final message has been sent: the scheduler has it when it ends the call."""
+        """Send the final message, and wait until the scheduler ends the call: then it has the message."""
         self._send()
         self._is_over = True
         self._expect_answer()
@@ -330,7 +330,7 @@ class Registration:
         )
 
     def _ended(self, address: str, status: Status) -> None:
-        """The call has ended."""
+        """Handle the end of the call."""
         conversation, self._conversation, self._call = self._conversation, None, None
         self._stop_timer()
         if conversation is None:
@@ -363,7 +363,7 @@ class Registration:
             self._give_way(address)
 
     async def _introduce(self, address: str) -> None:
-        """The scheduler has forgotten this host, as after a restart: announce it, and register again, once."""
+        """Announce this host to a scheduler that has forgotten it, as after a restart, and register again, once."""
         if not await self._host.announce(address):
             self._give_way(address)
             return
@@ -373,7 +373,7 @@ class Registration:
             await self._register()
 
     def _settle_later(self) -> None:
-        """The scheduler does not know that this host has all: announce the task as that of an owner."""
+        """Announce the task as that of an owner, because the scheduler does not know that this host has all of it."""
         if self._request.range is None:
             self._host.announce_owner(self._request)
 
@@ -383,7 +383,7 @@ class Registration:
             timer.cancel()
 
     def _broken(self, failure: Failure) -> None:
-        """A fault of this package: the download goes on without a scheduler."""
+        """Log a fault of this package. The download goes on without a scheduler."""
         self.log.failure("task {task_id} is no longer registered", failure, task_id=self._request.task_id)
         self._on_back_to_source("the registration has failed")
 

@@ -1,6 +1,6 @@
 """
-The keys of ``dfdaemon.yaml``, the reference's configuration, as data; and the two spellings of a key: ours with
-underscores, and the reference's, where a capital begins each word but the first.
+The keys of ``dfdaemon.yaml``, the reference's configuration, as data; and the two spellings of a key: ours in snake
+case, and the reference's in camel case.
 
 Read from dragonfly-client 1.5.10, dragonfly-client-config/src/dfdaemon.rs, from the earlier versions of that file, from
 the configuration reference of d7y.io, from Dragonfly's Helm chart 1.7.4 and from its templates for docker-compose. Keys

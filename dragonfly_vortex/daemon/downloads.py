@@ -181,7 +181,7 @@ class Downloads:
         self._transfer_log.close()
 
     async def _download(self, request: TaskRequest, on_piece: OnPiece, wishes: Wishes | None) -> StoredTask:
-        """From the storage where all of it is there; else together with all others who want it now."""
+        """Take the task from the storage if all of it is there; else share the download with its other callers."""
         key = (request.kind, request.task_id)
         if wishes is None:
             wishes = Wishes() if request.range is None else Wishes((request.range,), is_all=False)

@@ -106,7 +106,7 @@ class Member:
         return succeed(None) if membership is None else membership.stop()
 
     def _changed(self) -> None:
-        """Something in the storage has changed."""
+        """Have the next look find what has changed in the storage."""
         self._has_changed = True
 
     async def _find(self) -> None:
@@ -136,7 +136,7 @@ class Member:
         self._has_changed = False
 
         def cannot(failure: Failure) -> None:
-            """The next look may succeed."""
+            """Log why a look failed, and have the next one try again."""
             self._has_changed = True
             if not failure.check(StorageError):
                 _log.failure("tasks cannot be announced now", failure)

@@ -149,7 +149,7 @@ class ScheduledParents:
         self._membership.find_host(self._task_id, host_id).addCallback(self._found, host_id).addErrback(failed)
 
     def _found(self, place: tuple[str, int] | None, host_id: str) -> None:
-        """A scheduler knows the host of a child, or does not."""
+        """Ask a child for pieces in turn, if a scheduler knows its host."""
         if place is None:
             self._hosts.discard(host_id)  # invented, or announced a moment later
         address = "" if place is None or self._is_over else self._prepare(*place)
@@ -205,12 +205,12 @@ class ScheduledParents:
         self._registration.fail(reason)
 
     def _end(self) -> None:
-        """The download is over."""
+        """Record the end of the download."""
         self._download = None
         self._is_over = True
 
     def _offered(self, candidates: tuple[CandidateParent, ...]) -> None:
-        """A scheduler offers these parents, in place of those before."""
+        """Replace the parents of the download by those that a scheduler offers."""
         prepared = (self._prepare(each.ip, each.port) for each in candidates)
         before, self.addresses = self.addresses, tuple(dict.fromkeys(filter(None, prepared)))
         self._has_complained = False
@@ -240,7 +240,7 @@ class ScheduledParents:
         return str(parent)
 
     def _nothing_offered(self, reason: str) -> None:
-        """No scheduler has a parent."""
+        """Record why no scheduler offers a parent."""
         self.reason = reason
         self._tell_answer()
 

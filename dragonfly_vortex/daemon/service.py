@@ -350,7 +350,7 @@ class VortexService(Service):
             failures[0].raiseException()
 
     def _part_failed(self, failure: Failure, part: object) -> None:
-        """The storage or a door could not be opened after all, unless it was to be closed by then."""
+        """Report that the storage or a door could not be opened, unless it has been closed meanwhile."""
         if all(part is not each for each in (self._store, self._local_door, *self._doors.values())):
             return
         if isinstance(part, PieceStore):

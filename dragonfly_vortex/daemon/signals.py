@@ -92,7 +92,7 @@ class ExitBySignal(Service):
                 signal.signal(number, self._end)
 
     def _install_again(self) -> None:
-        """The reactor has set its own handlers."""
+        """Replace the handlers that the reactor has set."""
         self._install()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_REACTOR.intersection(self._numbers))
 

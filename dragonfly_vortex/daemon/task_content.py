@@ -106,7 +106,7 @@ class TaskContent:
         self._change()
 
     def _change(self) -> None:
-        """Something arrives, or the content ends."""
+        """Wake all that wait for bytes, or for the end of the content."""
         changed, self._changed = self._changed, []
         for each in changed:
             self._wake(each)

@@ -142,7 +142,7 @@ class Download:
     # -- what comes
 
     def _complete(self, task: StoredTask) -> None:
-        """All of the task is in the storage."""
+        """Fire the result: all of the task is in the storage."""
         result = self._result
         if result is None:  # it was there, so that nothing was downloaded
             result = DownloadedTask(
@@ -186,7 +186,7 @@ class Download:
             self._downloading.cancel()
 
     def _end(self, outcome: DownloadedTask | Failure) -> None:
-        """The download is over."""
+        """End the events, the content and the result with the outcome of the download."""
         self._outcome = outcome
         self._downloads.listeners.remove(self._hear)
         ended, self._events = self._events, []

@@ -212,7 +212,7 @@ class Transfer:
             self._waits.pop(event.parent, None)
 
     def _keep(self, event: PieceKept) -> None:
-        """A piece is there."""
+        """Record a verified piece."""
         place = self._place(event.parent)
         parent = self._parents[place]
         parent.transport = event.transport or parent.transport
@@ -221,7 +221,7 @@ class Transfer:
         self._waits.pop("", None)  # another process goes on
 
     def _wait(self, event: Waiting) -> None:
-        """A parent is waited for, or another process if none is named."""
+        """Record that the download waits for a parent, or for another process if the event names none."""
         self._waits.pop(event.parent, None)
         self._waits[event.parent] = WaitView(
             at=time() - event.seconds,

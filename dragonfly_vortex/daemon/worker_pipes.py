@@ -102,7 +102,7 @@ class RelayedLog:
             self._relay(line)
 
     def ended(self) -> None:
-        """The worker writes nothing more."""
+        """Log the last line, which has no end, after the worker's last bytes."""
         if self._rest:
             self.data_received(b"\n")
 

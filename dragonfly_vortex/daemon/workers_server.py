@@ -140,7 +140,7 @@ class WorkersServer:
 
 
 def _ended(turns: Turns, tally: Tally) -> None:
-    """A process of a worker's has ended: it has no connection any more, and sends nothing."""
+    """Clear the shared counts of a worker whose process has ended."""
     turns.take_none()
     tally.nothing_under_way()
 
@@ -250,7 +250,7 @@ class Worker:
         self._rest = self._reactor.callLater(rest, self.start)
 
     def _run_out(self) -> None:
-        """It has not ended in time."""
+        """Kill a worker that has not ended in time."""
         self._kill = None
         if self._run is not None:
             self.log.error("worker {number} does not end, and is killed", number=self._order.number)

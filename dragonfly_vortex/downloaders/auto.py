@@ -166,14 +166,14 @@ class AutoDownloader(ByKind):
     # -- what is remembered, and said
 
     def _answered(self, parent: KnownParent, attempt: Attempt) -> None:
-        """A parent has said something, about a piece."""
+        """Record that a parent has answered over a way, and say if that changes the way in use."""
         line = parent.answered(attempt.way, attempt.round)
         if line is not None:
             self.log.warn("{line}", line=line)
             self._say(line)
 
     def _failed(self, parent: KnownParent, attempt: Attempt, error: ParentUnreachable) -> None:
-        """A way has failed; there may be another one."""
+        """Record that a way has failed."""
         way = attempt.way
         if way.failed(attempt.round, self._clock.seconds(), error.reason):
             self.log.info(

@@ -307,7 +307,7 @@ class Negotiation:
         return cast("SourceDownloader", self._auto.prepare(SOURCES[0].name))
 
     def _learn(self, parent: str, address: str) -> None:
-        """A parent has announced where it offers another transport."""
+        """Pass on the address at which a parent offers another transport."""
         if self._auto is not None:
             self._auto.learn(parent, address)
 

@@ -219,7 +219,7 @@ class Attempt:
                 way.is_tried = False
 
     def _hear(self) -> None:
-        """Bytes have arrived."""
+        """Record the time at which bytes have arrived."""
         self.way.heard_at = self._clock.seconds()
 
     def _since(self) -> float:

@@ -276,7 +276,7 @@ class _Stream:
         self.is_read = True
 
     def stopProducing(self) -> None:
-        """The connection has ended."""
+        """Called by the transport when the connection has ended."""
         self.is_read = False
 
 

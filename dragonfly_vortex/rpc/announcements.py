@@ -139,7 +139,7 @@ class Announcements:
             self._look()
 
     def _changed(self) -> None:
-        """Something in the storage has changed."""
+        """Look at the storage, in which something has changed."""
         self.mark()
         self._look()
 

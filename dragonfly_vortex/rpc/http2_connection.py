@@ -231,7 +231,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
     # -- what comes
 
     def _after_others(self) -> None:
-        """The first bytes of this connection have waited."""
+        """Handle the first bytes of this connection, after a wait."""
         self._waits = None
         self.transport.resumeProducing()
         self.dataReceived(self._waiting)
@@ -267,7 +267,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             self.drain()
 
     def _request(self, number: int, headers: list[tuple[str, str]]) -> None:
-        """A call begins."""
+        """Begin a call, or refuse it."""
         fields = dict(headers)
         stream = self._streams[number] = ServerStream(number)
         stream.patience = self.callLater(PATIENCE, lambda: self._lose_patience(stream))
@@ -291,7 +291,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
                 stream.deadline = self.callLater(timeout, lambda: self._expire(stream))
 
     def _body(self, stream: ServerStream, data: bytes) -> None:
-        """A part of a request."""
+        """Add a part of a request, within its limit."""
         if stream.status is not None:
             return
         stream.request += data
@@ -302,7 +302,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             self._end(stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
 
     def _begin(self, stream: ServerStream) -> None:
-        """A request is there."""
+        """Answer a complete request, or have its handler do so."""
         if stream.status is not None or stream.call is None or stream.handler is None:
             return
         request, stream.request = bytes(stream.request), bytearray()
@@ -331,7 +331,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
     # -- what goes
 
     def _take(self, stream: ServerStream) -> None:
-        """A handler has sent something."""
+        """Send what a handler has queued."""
         if stream.call is None or stream.number not in self._streams:
             return
         for sent in stream.call.taken():
@@ -345,7 +345,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._sender.send()
 
     def _to_be_sent(self, stream: ServerStream) -> None:
-        """A call has something for its child."""
+        """Queue a stream that has something to send."""
         self._sender.add(stream)
         if stream.patience is None and (stream.has_content or stream.status is not None):
             stream.patience = self.callLater(PATIENCE, lambda: self._lose_patience(stream))
@@ -356,7 +356,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._to_be_sent(stream)
 
     def _go_on(self, stream: ServerStream, rest: Callable[[], None] | None) -> None:
-        """A call has stayed open for long enough behind its answer: its handler begins, or it ends."""
+        """Begin the handler of a call that has been answered, or end the call, after it stayed open for a while."""
         stream.linger = None
         if rest is not None:
             rest()
@@ -365,7 +365,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             self._sender.send()
 
     def _expire(self, stream: ServerStream) -> None:
-        """The deadline of a call with one reply has passed."""
+        """End a call with one reply at its deadline."""
         stream.deadline = None
         with contextlib.suppress(H2Error):
             if stream.has_sent:
@@ -376,7 +376,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._sender.flush()
 
     def _lose_patience(self, stream: ServerStream) -> None:
-        """The child does not finish its question, or does not take the reply."""
+        """End a call whose child neither finishes its request nor takes the reply."""
         stream.patience = None
         with contextlib.suppress(H2Error):
             self._h2.reset_stream(stream.number, ErrorCodes.CANCEL)
@@ -384,7 +384,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._sender.flush()
 
     def _forget(self, stream: ServerStream, *, is_cancelled: bool) -> None:
-        """A call is over."""
+        """Forget a call that is over."""
         if self._streams.pop(stream.number, None) is None:
             return
         self._sender.discard(stream)

@@ -65,7 +65,7 @@ class FrameCount:
         self._to_skip = max(0, at - len(data))
 
     def _one(self, kind: int, length: int) -> None:
-        """A frame begins."""
+        """Count a frame, and the bytes of a call's headers."""
         self.frames += 1
         if kind == _BEGINS_HEADERS:
             self._headers = length

@@ -247,12 +247,12 @@ class Inquiry:
         return Status(grpc.StatusCode.OK, "the list has ended")
 
     def _hear_of_peers(self, metadata: Metadata) -> None:
-        """The parent may have named other peers."""
+        """Pass on the peers that the parent names, if it does."""
         if self._exchange is not None and not self._is_over:
             self._exchange.hear(self._parent, metadata)
 
     def _hear(self, message: bytes) -> None:
-        """The parent has a piece."""
+        """Handle an announcement of the parent."""
         if self._is_over:
             return
         try:
@@ -304,7 +304,7 @@ class Inquiry:
         self._on_end(is_final)
 
     def _fail(self, failure: Failure) -> None:
-        """The asking has been stopped, or something has failed that must not."""
+        """End after an unexpected failure, which is logged. Nothing is done where the inquiry was stopped."""
         if not (failure.check(CancelledError) and self._is_over):
             self.log.failure("parent {parent} cannot be asked", failure, parent=str(self._parent))
             self._end(False, Status(grpc.StatusCode.INTERNAL, failure.getErrorMessage()))

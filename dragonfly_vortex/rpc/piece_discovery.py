@@ -89,7 +89,7 @@ class PieceDiscovery:
         return stop
 
     def _hear_address(self, ip: str, port: int) -> None:
-        """The parent has announced an address."""
+        """Handle the address of another transport that the parent has announced."""
         offered = tcp_address_of(self.parent, ip, port, resolved=self._resolved.found, follow=self._follow)
         announced = f"{printable(ip)}:{port}"
         if offered is None:

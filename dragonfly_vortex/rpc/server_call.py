@@ -169,11 +169,11 @@ class ServerCall:
         raise _Aborted(code, details)
 
     def set_code(self, code: grpc.StatusCode) -> None:
-        """The status with which the call ends if its handler returns."""
+        """Set the status with which the call ends if its handler returns."""
         self._status = Status(code, self._status.text)
 
     def set_details(self, details: str) -> None:
-        """The text of that status."""
+        """Set the text of that status."""
         self._status = Status(self._status.code, details)
 
     def peer(self) -> str:

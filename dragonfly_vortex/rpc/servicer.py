@@ -244,7 +244,7 @@ class UploadRPCs:
             await self._thread.ask(self._limiter.spend_in_turn, piece, length)
 
     async def _sent(self, piece: Hashable, length: int) -> None:
-        """A piece of a download is to be sent to its caller."""
+        """Count a piece of a download for its caller, once the limiter allows it."""
         await self._spend(piece, length)
         self._tally.sent(length)
 

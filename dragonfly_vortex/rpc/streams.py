@@ -83,7 +83,7 @@ class LoopTurns:
         await turn
 
     def _next(self) -> None:
-        """A turn begins, unless calls come first."""
+        """Begin a turn, or put it off while calls arrive."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if self._waiting and now - self._last_call < _QUIET and now - self._last_turn < _LONGEST_PAUSE:

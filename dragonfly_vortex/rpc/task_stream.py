@@ -127,7 +127,7 @@ class DownloadStream:
         return self._order.has_range and self._wanted is not None and len(self._sent) == len(self._wanted)
 
     async def _arrive(self, piece: ArrivedPiece, *, is_finished: bool) -> None:
-        """A piece is there."""
+        """Report a piece, and those that were held back until the task's layout is known."""
         self._held.append(piece)
         if piece.content_length is not None:
             await self._start(piece.content_length, piece.piece_length, is_finished=is_finished)

@@ -242,7 +242,7 @@ class Watches:
             self._thread.tell(unsubscribe)
 
     def _changed(self) -> None:
-        """Something in the storage has changed."""
+        """Look again at all watched tasks that may have changed."""
         self._stale.update((key, watch) for key, watch in self._watches.items() if not watch.settled)
         self._work.set()
 
@@ -253,7 +253,7 @@ class Watches:
             self._work.set()
 
     def _put_away(self, watch: TaskWatch) -> None:
-        """A task has no stream any more."""
+        """Forget a task that no stream watches any more."""
         self._forget(watch)
         if not self._watches:
             self._rest()

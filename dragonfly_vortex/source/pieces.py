@@ -224,7 +224,7 @@ class SourcePieces:
         return Failure(SourceUnavailable(self._source.name, reason))
 
     def _answered(self, result: SourceStat | Failure) -> None:
-        """The source has said what it has, or cannot be asked."""
+        """Pass the answer of the source, or its failure, to all that wait for it."""
         waiting, self._asking, self._coming = self._asking or [], None, None
         if isinstance(result, SourceStat):
             if self._version and result.version != self._version:

@@ -232,7 +232,7 @@ class _Tunnel(Protocol):
         self._open(rest)
 
     def _open(self, rest: bytes) -> None:
-        """The tunnel is open."""
+        """Make the connection of the wanted protocol through the open tunnel."""
         protocol = self._attempt.wanted.buildProtocol(self._address)
         if protocol is None:
             self._refuse("expected a protocol, got none")

@@ -218,7 +218,7 @@ class PieceStream:
             self._fail(number, Failure())
 
     def _end(self, number: int | None) -> None:
-        """A piece was received."""
+        """Fire the Deferred of a piece that was received."""
         if number is not None:
             _, done = self._wanted.pop(number)
             self._writing = None
@@ -231,7 +231,7 @@ class PieceStream:
         done.errback(failure)
 
     def _forget(self, number: int) -> None:
-        """A piece is not wanted any more."""
+        """Forget a piece that is not wanted any more."""
         if self._wanted.pop(number, None) is None:
             return
         if self._writing == number:
@@ -249,7 +249,7 @@ class PieceStream:
             self._begin_anew()
 
     def _fail_behind_the_end(self) -> None:
-        """There is nothing behind the end, once that is known."""
+        """Fail the pieces behind the end of the content, once it is known."""
         length = self._content_length
         for number in list(self._wanted):
             if length is not None and number * self._piece_length >= max(1, length) and number in self._wanted:
@@ -269,7 +269,7 @@ class PieceStream:
         coming.addBoth(self._ended, coming)
 
     def _ended(self, result: Failure | None, coming: Deferred[None]) -> None:
-        """The stream has ended."""
+        """Handle the end of the stream."""
         if self._coming is not coming:
             return  # it was given up
         self._coming = None

@@ -170,7 +170,7 @@ class _Reading:
         return self._checksums
 
     def _end_piece(self) -> None:
-        """The piece under way is complete."""
+        """Keep the checksum of a complete piece, and begin the next."""
         self._checksums.append(self._checksum)
         self._checksum = 0
         self._left = self._piece_length

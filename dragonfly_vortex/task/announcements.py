@@ -120,7 +120,7 @@ class Announcements:
         return True
 
     def _place(self) -> None:
-        """Something has become known of the task: pieces that are there may turn out to lie at other places."""
+        """Compare the places of the pieces in the file with what has become known of the task."""
         if self._comparison is not None:
             self._comparison.place()
 

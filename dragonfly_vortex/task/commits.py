@@ -150,7 +150,7 @@ class Commits:
             )
 
     def _lost(self, failure: Failure, number: int) -> None:
-        """A piece could not be committed: another download has it. It is asked for again, or there by now."""
+        """Have a piece asked for again that another download has taken over, unless that one has committed it."""
         failure.trap(PieceTakenOver)
         self._plan.pieces.lose([number])
 
@@ -168,5 +168,5 @@ class Commits:
             self._fail(result)
 
     def _go_on(self, _: None) -> None:
-        """Something has been done at the target, and not at once: see what can be done now."""
+        """Advance the download after a change at the target that took a while."""
         self._advance()

@@ -249,7 +249,7 @@ class Fetcher:
             raise refusal
 
     def _judge(self, request: Request, metadata: PieceMetadata) -> None:
-        """A parent begins to answer a request: see whether that can be the piece, and how long it has taken."""
+        """Judge the beginning of a parent's answer: whether it can be the piece, and how long it has taken."""
         self.plan.advance(self._time())
         self.plan.judge(request, metadata)
         if self.plan.numbers.is_cautious and (self._soon is None or not self._soon.active()):

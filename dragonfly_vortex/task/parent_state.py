@@ -260,7 +260,7 @@ class Parent(Struct, kw_only=True, eq=False):
     # -- how it takes its time -----------------------------------------------------------------------------------------
 
     def pause(self, now: float, backoff: float) -> None:
-        """Another parent gave the owed piece: leave this one alone for a while, then ask for one piece at a time."""
+        """Leave this parent alone for a while, then ask for one piece at a time: another one gave the owed piece."""
         self.most = 1
         self.paused_until = now + backoff
         self.backoffs += 1

@@ -314,7 +314,7 @@ class Comparison:
     # -- one piece -----------------------------------------------------------------------------------------------------
 
     def compare(self, metadata: PieceMetadata) -> None:
-        """The parent has described a piece: one in the file that differs is to be fetched anew."""
+        """Compare a piece in the file with the parent's description; one that differs is fetched again."""
         number = metadata.number
         piece = self.there.get(number)
         if piece is None:  # it was replaced meanwhile

@@ -246,7 +246,7 @@ class Upload:
         self._later(length / self._rate, partial(self._sent, turn, length))
 
     def _sent(self, turn: Turn, length: int) -> None:
-        """A step has left; that of a piece which is not wanted any more is lost."""
+        """Count a step that was sent; that of a piece which is not wanted any more is lost."""
         self._is_busy = False
         transfer = self._transfers.get(turn)
         if transfer is not None:

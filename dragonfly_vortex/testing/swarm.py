@@ -102,7 +102,7 @@ class _Peer:
     # -- what children ask
 
     def ask(self, child: _Child, transfer: Transfer) -> None:
-        """A child's request has arrived."""
+        """Answer a child's request."""
         if self.has_left:
             self._answer(child.failed, transfer, ParentUnreachable, "closed before a reply")
         elif self.lie is Lie.NOT_FOUND or transfer.number not in self.has:
@@ -120,13 +120,13 @@ class _Peer:
             self._upload.add(transfer)
 
     def cancel(self, transfer: Transfer) -> None:
-        """A child does not want a piece any more."""
+        """Cancel a transfer for a child."""
         if transfer in self._upload.transfers:
             self._upload.remove(transfer)
             self._simulation.outcome.sent[self.number] += transfer.sent
 
     def listen(self, child: _Child) -> None:
-        """A child subscribes to this peer's announcements. Without a piece a peer does not know the task."""
+        """Subscribe a child to this peer's announcements. Without a piece a peer does not know the task."""
         if self.has_left or not self.has:
             self._answer(child.hear_end, self, not self.has_left)
         else:
@@ -151,7 +151,7 @@ class _Peer:
             self.child.stop()
 
     def _end(self, transfer: Transfer) -> None:
-        """All of a piece has left."""
+        """Handle the end of a transfer."""
         self._simulation.outcome.sent[self.number] += transfer.sent
         child = self._children[transfer.child]
         if self.lie is Lie.WRONG_BYTE:
@@ -226,7 +226,7 @@ class _Child:
     # -- what parents say
 
     def hear(self, parent: _Peer, numbers: Sequence[int], is_whole: bool) -> None:
-        """A parent announces pieces."""
+        """Handle the announcement of pieces by a parent."""
         swarm, plan = self.peer.swarm, self._plan
         if self.is_over or parent.name not in plan.parents:
             return
@@ -239,14 +239,14 @@ class _Child:
         self._step()
 
     def hear_end(self, parent: _Peer, is_final: bool) -> None:
-        """A parent announces nothing any more."""
+        """Handle the end of a parent's announcements."""
         if not self.is_over and parent.name in self._plan.parents:
             self._plan.advance(self._simulation.now)
             self._plan.announcements.end(parent.name, is_final)
             self._step()
 
     def begin(self, transfer: Transfer, digest: str, number: int) -> None:
-        """A parent says what it is about to send."""
+        """Judge what a parent is about to send."""
         if transfer.is_over:
             return
         self._plan.advance(self._simulation.now)
@@ -259,7 +259,7 @@ class _Child:
             self._step()
 
     def arrived(self, transfer: Transfer, digest: str) -> None:
-        """All of a piece has arrived, and fits its digest."""
+        """Handle a piece that has arrived, and fits its digest."""
         if self._end(transfer):
             parent = self._parents[transfer.request.parent]
             self._plan.record_verified(transfer.request, self._metadata(transfer, digest))
@@ -271,7 +271,7 @@ class _Child:
             self._step()
 
     def failed(self, transfer: Transfer, kind: Callable[[str, str, str], PieceError], reason: str) -> None:
-        """A piece will not come."""
+        """Handle a piece that will not come."""
         if self._end(transfer):
             self._note("failed", transfer)
             name = piece_id(TASK_ID, transfer.number)
@@ -323,7 +323,7 @@ class _Child:
         self._simulation.later(self.peer.swarm.announce_delay, self.peer.announce)
 
     def _try_next(self, failure: TaskError) -> None:
-        """The plan has failed: follow the next one, where there is one."""
+        """Follow the next plan after a failure, if there is one."""
         for transfer in list(self._transfers.values()):
             self._give_up(transfer)
         plan = self._trials.next(failure)

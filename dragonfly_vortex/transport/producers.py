@@ -155,7 +155,7 @@ class FileRangeProducer(abc.ABC):
         """
 
     def _take_turn(self) -> None:
-        """The transport can take more: the header, or a step of content when the limiter allows it."""
+        """Write the header, or a step of content when the limiter allows it: the transport can take more."""
         if self._done is None or self._later is not None or self._fetching or self._is_queued:
             return
         if self._header is not None:

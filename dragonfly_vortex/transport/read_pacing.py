@@ -155,7 +155,7 @@ class Pace:
             self._mark.set(1)
 
     def stop(self) -> None:
-        """The connection ends: it is not to be read again."""
+        """Stop reading, because the connection ends."""
         rest, self.rest = self.rest, None
         if rest is not None:
             rest.cancel()

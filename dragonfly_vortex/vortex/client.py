@@ -221,7 +221,7 @@ class TCPClient:
     # -- connections
 
     def _keep(self, connection: VortexClientProtocol) -> None:
-        """A piece has ended: keep its connection for the next, if it is good for one."""
+        """Keep the connection of a piece that has ended for the next one, if it is usable."""
         if connection.usable:
             now = self._clock.seconds()
             self._open[connection] = self._kept[connection] = now

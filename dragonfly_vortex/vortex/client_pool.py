@@ -209,7 +209,7 @@ def _closed() -> PoolClosed:
 
 
 def _after(ending: Deferred[None]) -> Deferred[None]:
-    """A Deferred that fires with another one, for which others may wait, too."""
+    """Return a Deferred that fires with another one, for which others may wait, too."""
     after: Deferred[None] = Deferred()
 
     def pass_on(_: None) -> None:

@@ -137,14 +137,12 @@ class GarbageCollection:
         missing = collected.missing
         _log_removed(collected)
         if missing and not self._missing:
-            text = (
-                "garbage collection: {missing} bytes too many are used on the disk, and no further task can be removed"
-            )
+            text = "garbage collection: {missing} bytes more are used than the limit; no further task can be removed"
             self.log.warn(text, missing=missing)
         self._missing = missing
 
     def _failed(self, failure: Failure) -> None:
-        """A collection could not be done."""
+        """Log why a collection failed."""
         if not self._is_stopped:
             self.log.error("garbage collection: {reason}", reason=failure.getErrorMessage())
 

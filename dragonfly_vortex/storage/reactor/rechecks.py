@@ -111,7 +111,7 @@ class Rechecks:
         checking.addBoth(self._ended, piece, child)
 
     def _ended(self, result: str | Failure, piece: _Piece, child: str) -> None:
-        """A piece has been judged, or could not be."""
+        """Log the result of a check, and go on after a pause."""
         _, task_id, number = piece
         name = piece_id(task_id, number)
         self._is_checking = False

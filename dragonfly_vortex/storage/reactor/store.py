@@ -285,7 +285,7 @@ class PieceStore:
         return self._watch.subscribe(changed)
 
     async def _opened(self, opening: Deferred[None]) -> None:
-        """A storage that cannot be opened has no thread."""
+        """Start what an open storage does from time to time; stop the thread of one that cannot be opened."""
         try:
             await opening
         except Exception:
@@ -345,7 +345,7 @@ class PieceStore:
         self._ask(lambda: self._current.write_uses(used)).addErrback(failed)
 
     def _switch(self, version: CatalogVersion, text: str) -> None:
-        """The catalog has been opened or closed: what is remembered may be another one's."""
+        """Forget what is remembered of the catalog, because it has been opened or closed."""
         if not self._threads.are_started:  # closed for good meanwhile
             version.close()
             return

@@ -290,7 +290,7 @@ class StoredTarget:
         return hasher.text()
 
     def _committed(self, result: Failure | set[int], batch: Sequence[tuple[PieceMetadata, Deferred[None]]]) -> None:
-        """A batch is in the catalog, or could not be put there."""
+        """Fire the Deferreds of a batch that was committed, or that could not be."""
         self._unwritten -= sum(metadata.length for metadata, _ in batch)
         for metadata, committed in batch:
             if isinstance(result, Failure):

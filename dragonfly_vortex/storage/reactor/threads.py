@@ -110,7 +110,7 @@ class StorageThreads:
                 pool.abandon() if is_busy else pool.stop()
 
     def _tell_busy(self) -> None:
-        """A thread is left behind."""
+        """Log that a busy thread is left behind."""
         self._log.warn("the storage {directory} is still busy and is not closed", directory=self._directory)
 
     def _closed(self) -> StorageFailure:
@@ -119,7 +119,7 @@ class StorageThreads:
 
 
 def _do_nothing() -> None:
-    """What is done when all before it has been done."""
+    """Do nothing: work that shows that all before it has been done."""
 
 
 async def _all_of(*deferreds: Deferred[None]) -> None:
