@@ -22,7 +22,7 @@ from benchmarks.machine import processor_of_family
 from benchmarks.material import Task, import_file, make_file
 from benchmarks.peers import Peer, download, ours
 from benchmarks.processes import Command, DidNotWork, Server, run_to_end
-from benchmarks.tables import Line, length, ratios
+from benchmarks.tables import Line, best_and_median, length, ratios, table
 from benchmarks.turn import START_UP_LENGTH, Case, is_here, make_tasks, take_turn
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
@@ -277,7 +277,7 @@ def _connect(port: int, directory: Path) -> Cost:
 
 
 def draw(report: Report) -> str:
-    """The lines. The report has each contestant's figures."""
+    """The lines, and the contestants that fetched the file."""
     loads = report.values("load")
     origin = (
         f"{report.origin}; {max(report.values('round')) + 1} rounds, a file of {length(max(report.values('length')))},"
@@ -295,7 +295,19 @@ def draw(report: Report) -> str:
             if each["version"] != "start-up" and (each["version"] == "earlier") == is_earlier
         }
 
-    return f"{origin}; start-up is taken off\n\n{ratios(LINES, costs)}"
+    size = max(report.values("length"))
+    rates = {name: [size / each for each in costs(name, "seconds").values() if each > 0] for name in _FILES}
+    rows = [
+        [
+            CONTESTANTS[name].title,
+            best_and_median([each / 1e6 for each in seen], ".0f", max),
+            *(f"{min(costs(name, by).values()) * 1e9 / size:.2f}" for by in ("parent", "processor")),
+        ]
+        for name, seen in rates.items()
+        if seen
+    ]
+    contestants = table(["", "MB/s: best, median", "s/GB: parent", "child"], rows)
+    return f"{origin}; start-up is taken off\n\n{ratios(LINES, costs)}\n\n{contestants}"
 
 
 BENCHMARK = Benchmark(

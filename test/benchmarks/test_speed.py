@@ -41,3 +41,5 @@ class SpeedTests(SynchronousTestCase):
         self.assertIn("plain | at least 0.75 | **0.50** | 0.50 (0.50-0.50) | 2 s, 1 s |\n", text)
         self.assertIn("earlier version | at most 0.5 | 0.40 | 0.40 (0.40-0.40) | 200 ms, 500 ms |\n", text)
         self.assertIn("the reference from itself, plain writes | at least 1 | not measured | ? | |\n", text)
+        self.assertIn("child |\n|---|---|---|---|\n| ours, TCP | 500, 500 | 2.00 | 2.00 |\n", text)
+        self.assertTrue(text.endswith("\n| ours, TCP under TLS | 250, 250 | 4.00 | 4.00 |"))
