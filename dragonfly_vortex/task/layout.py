@@ -4,7 +4,7 @@ pieces are wanted. No I/O, clock or reactor.
 
 Two things are unknown at first, and only parents can tell them: the piece length and the end. The piece length is the
 length of piece 0, or what a parent says beforehand; the end is a piece shorter than that, or what a parent says. Each
-fact is kept with its source, so that it can be forgotten when that parent turns out to have lied.
+fact is kept with the parent that stated it, and can be forgotten when that parent turns out to have lied.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Layout:
     """
     A task's pieces and lengths.
 
-    :param parents: all sources, by name.
+    :param parents: the parents and the storage, by name.
     """
 
     def __init__(self, parents: Mapping[str, Parent]) -> None:

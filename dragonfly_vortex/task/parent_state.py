@@ -27,7 +27,7 @@ from msgspec import Struct, field
 __all__ = ["STORAGE", "Parent", "Standing"]
 
 STORAGE = ""
-"""The source of pieces that were stored already. No parent has this name, and nothing is asked of it."""
+"""The name of the storage among those that have pieces. No parent has this name, and nothing is asked of it."""
 
 _TRIES = 2
 """How often a parent may fail to give a piece: it is asked once more, and then not for that piece again."""

@@ -36,7 +36,7 @@ class Pieces:
     The pieces of a task that is being downloaded.
 
     :param parents: the parents that can be asked, by address.
-    :param sources: all sources of pieces and announcements, by name: the parents and the storage.
+    :param sources: all that give pieces and announcements, by name: the parents and the storage.
     :param timing: how far the requests are.
     :param random: gives a random number from 0 to 1, for a choice among equals.
     :param is_in_order: whether the bytes are read in order while they come.

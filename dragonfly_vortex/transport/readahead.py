@@ -148,7 +148,7 @@ class Pages:
     """
     A piece's range in an open file, read where it is in memory, and fetched where it is not.
 
-    :param source: its descriptor is closed by :meth:`close` alone.
+    :param source: the range; its descriptor is closed by :meth:`close` alone.
     :param read_ahead: fetches what is not in memory. None: everything counts as resident.
     """
 
