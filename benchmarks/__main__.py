@@ -21,6 +21,7 @@ from benchmarks.benchmark import Benchmark, Options, redraw, run
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.processes import DidNotWork
 from benchmarks.turn import START_UP_LENGTH
+from dragonfly_vortex.config.quantities import read_size
 
 __all__ = ["BENCHMARKS", "end_by_sigterm", "main"]
 
@@ -28,8 +29,6 @@ _MODULES = (contest, speed, swarm, swarm_simulated, growth, fairness, workers, m
 
 BENCHMARKS: dict[str, Benchmark] = {each.BENCHMARK.name: each.BENCHMARK for each in _MODULES}
 """All benchmarks by name; the first is run where none is named."""
-
-_UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,10 +93,7 @@ def _benchmark(name: str) -> Benchmark:
 
 
 def _length(text: str) -> int:
-    match = re.fullmatch(r"([1-9][0-9]{0,11})([kKMG]i?B|)", text)
-    if match is None or match[2] not in _UNITS:
-        raise argparse.ArgumentTypeError(f"expected bytes, such as 1GB or 4MiB, got {text!r}")
-    length = int(match[1]) * _UNITS[match[2]]
+    length = read_size(text)
     if length <= START_UP_LENGTH:
         raise argparse.ArgumentTypeError(f"expected more than {START_UP_LENGTH} bytes, got {text!r}")
     return length

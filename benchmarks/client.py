@@ -13,9 +13,8 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from types import TracebackType
+from contextlib import ExitStack
+from typing import NamedTuple
 
 from benchmarks.processes import DidNotWork
 
@@ -31,13 +30,12 @@ _TO_REPLY = 60
 """Seconds that a server has before the next bytes must come."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireFormat:
+class WireFormat(NamedTuple):
     """
     A protocol for one file.
 
-    :param ask: the request for the bytes from the first number up to the second, which are the piece with the third.
-    :param header_length: bytes of a reply before its content, from the reply's beginning; None while that is too short.
+    :ivar ask: the request for the bytes from the first number up to the second, which are the piece with the third.
+    :ivar header_length: bytes of a reply before its content, from the reply's beginning; None while that is too short.
     """
 
     ask: Callable[[int, int, int], bytes]
@@ -56,7 +54,7 @@ def _http(path: str) -> WireFormat:
         end = re.search(rb"\r\n\r\n", reply)
         return None if end is None else end.end()
 
-    return WireFormat(ask=ask, header_length=header_length)
+    return WireFormat(ask, header_length)
 
 
 def _vortex(task_id: str) -> WireFormat:
@@ -76,7 +74,7 @@ def _vortex(task_id: str) -> WireFormat:
             raise DidNotWork(f"expected a piece, got a packet with tag {tag}")
         return 6 + int(length)
 
-    return WireFormat(ask=ask, header_length=header_length)
+    return WireFormat(ask, header_length)
 
 
 WIRE_FORMATS: dict[str, Callable[[str], WireFormat]] = {"http": _http, "vortex": _vortex}
@@ -134,14 +132,8 @@ def _receive(connection: socket.socket, buffer: memoryview) -> int:
     return received
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
-    """
-    A request, or several that are sent at once.
-
-    :param request: its bytes.
-    :param length: bytes of the whole reply.
-    """
+class Exchange(NamedTuple):
+    """A request, or several that are sent at once, and the bytes of the whole reply."""
 
     request: bytes
     length: int
@@ -162,60 +154,44 @@ def learn(port: int, wire: WireFormat, content_length: int, piece_length: int, s
         for number, start in enumerate(range(0, content_length, piece_length)):
             end = min(start + piece_length, content_length)
             length = fetch(connection, wire, start, end, number, buffer, digest.update)
-            exchanges.append(Exchange(request=wire.ask(start, end, number), length=length))
+            exchanges.append(Exchange(wire.ask(start, end, number), length))
     if digest.hexdigest() != sha256:
         raise DidNotWork(f"expected content with the SHA-256 {sha256}, got {digest.hexdigest()}")
     return exchanges
 
 
 def batches(exchanges: Sequence[Exchange], ahead: int) -> list[Exchange]:
-    """
-    Requests that are sent together.
-
-    :param ahead: how many of them.
-    """
-    return [
-        Exchange(
-            request=b"".join(each.request for each in exchanges[start : start + ahead]),
-            length=sum(each.length for each in exchanges[start : start + ahead]),
-        )
-        for start in range(0, len(exchanges), ahead)
-    ]
+    """Requests of which so many are sent together."""
+    parts = [exchanges[start : start + ahead] for start in range(0, len(exchanges), ahead)]
+    return [Exchange(b"".join(each.request for each in part), sum(each.length for each in part)) for part in parts]
 
 
-class Reader(AbstractContextManager["Reader"]):
+class Reader(ExitStack):
     """
     Several connections in one thread, for the time of a block. Each takes the next exchange when its last is complete.
 
     :param port: of 127.0.0.1.
     :param connections: how many.
     :param wanted: the exchanges, which all connections share.
+    :ivar received: bytes that have arrived, by connection.
     """
 
     def __init__(self, port: int, connections: int, wanted: Iterator[Exchange]) -> None:
+        super().__init__()
         self._port = port
-        self._count = connections
+        self._connections = connections
         self._wanted = wanted
-        self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._left: dict[int, int] = {}  # bytes that are asked for and have not come, by descriptor
         self._buffer = memoryview(bytearray(BUFFER))
         self.received: dict[int, int] = {}
-        """Bytes that have arrived, by connection."""
 
     def __enter__(self) -> Reader:
-        for _ in range(self._count):
-            connection = connect(self._port)
-            self._sockets[connection.fileno()] = connection
-            self.received[connection.fileno()] = 0
+        self._poll = self.enter_context(select.epoll())
+        made = [self.enter_context(connect(self._port)) for _ in range(self._connections)]
+        self._sockets = {each.fileno(): each for each in made}
+        self.received = dict.fromkeys(self._sockets, 0)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._poll.close()
-        for connection in self._sockets.values():
-            connection.close()
 
     def read(self, enough: Callable[[], bool] = lambda: False) -> None:
         """

@@ -18,7 +18,6 @@ __all__ = [
     "have_free_memory",
     "import_file",
     "import_zeros",
-    "is_same",
     "make_certificate",
     "make_file",
     "read_all",
@@ -102,15 +101,6 @@ def read_all(directory: Path) -> None:
                 with path.open("rb", buffering=0) as file:
                     while file.read(_STEP):
                         pass
-
-
-def is_same(one: Path, other: Path) -> bool:
-    """Whether two files have the same bytes."""
-    with one.open("rb", buffering=0) as file, other.open("rb", buffering=0) as other_file:
-        while data := file.read(_STEP):
-            if data != other_file.read(_STEP):
-                return False
-        return not other_file.read(1)
 
 
 def have_free_memory(length: int) -> None:

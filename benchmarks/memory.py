@@ -8,17 +8,15 @@ the cost of files, pieces and connections. The files are sparse.
 
 from __future__ import annotations
 
-import re
 import statistics
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.benchmark import Benchmark, Report, Run, Sample
 from benchmarks.machine import peak_memory
 from benchmarks.material import Task, import_zeros
-from benchmarks.peers import Peer, download
-from benchmarks.processes import DidNotWork, run_to_end
+from benchmarks.peers import Peer, download, ours
+from benchmarks.processes import run_to_end
 from benchmarks.tables import table
 
 __all__ = ["BENCHMARK", "draw"]
@@ -34,16 +32,6 @@ _QUICK_CASES = ((4, _MIB, 16 * _MIB),)
 _ROUNDS = 3
 _NEXT_TO_NOTHING = 100  # bytes
 _TO_FETCH = 120.0  # seconds that a child has
-
-_COMMAND = """
-import sys
-from pathlib import Path
-from dragonfly_vortex.cli import main
-status = main()
-print(Path("/proc/self/status").read_text())
-sys.exit(status)
-"""
-"""The command, and when it has run what the kernel says of its process."""
 
 _KEYS = ("connections", "piece_length", "content_length")
 
@@ -76,11 +64,7 @@ def _fetch(parent: Peer, task: Task, connections: int, directory: Path) -> int:
     config = directory / "child.yaml"
     config.write_text(f"download: {{tcp: {{connections_per_address: {connections}}}}}\n", encoding="utf-8")
     words = download(task.task_id, parent, directory / "output", "--concurrency", str(connections), "--config", config)
-    ran = run_to_end([sys.executable, "-c", _COMMAND, *words], directory, _TO_FETCH).checked("download")
-    peak = re.search(r"^VmHWM:\s+(\d+) kB$", ran.output, re.MULTILINE)
-    if peak is None:
-        raise DidNotWork(f"expected the child's peak memory, got {ran.output}")
-    return int(peak[1]) * 1024
+    return run_to_end(ours("dfvortex", *words), directory, _TO_FETCH).checked("download").peak
 
 
 def draw(report: Report) -> str:

@@ -7,6 +7,7 @@ killed, or lie.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import runpy
 import shutil
@@ -21,7 +22,7 @@ from signal import SIGKILL
 
 from benchmarks.benchmark import Benchmark, Run, Sample
 from benchmarks.machine import processor_of_all
-from benchmarks.material import Task, import_file, is_same, make_file
+from benchmarks.material import Task, import_file, make_file
 from benchmarks.peers import Peer, uploaded
 from benchmarks.processes import Command, Ran, Server, free_port, run_together
 from benchmarks.programs.torrent import make_torrent
@@ -225,7 +226,9 @@ def _take_torrent_turn(case: Case, source: Path, directory: Path, run: Run) -> S
         "unfinished": unfinished,
         "first_sent": sent["first"],
         "sent": sum(sent.values()),
-        "wrong": sum(not is_same(source, directory / name / source.name) for name in done if name != "first"),
+        "wrong": sum(
+            not filecmp.cmp(source, directory / name / source.name, shallow=False) for name in done if name != "first"
+        ),
         **figures,
     }
 

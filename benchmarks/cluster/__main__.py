@@ -96,7 +96,11 @@ def read(kept: Path = KEPT) -> dict[str, Any]:
 
 def write(docs: Path, found: Mapping[str, Any], kept: Path = KEPT) -> None:
     """Keep what was found, and draw the tables in ``compatibility.md``."""
-    kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    parts = []
+    for part, rows in found.items():
+        lines = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items()]
+        parts.append(f" {json.dumps(part)}: {{\n" + ",\n".join(lines) + "\n }")
+    kept.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
     page = docs / "compatibility.md"
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Compatibility\n\n{_BEGIN}{_END}"
     before, _, rest = text.partition(_BEGIN)

@@ -90,7 +90,7 @@ def _crowds(of_ours: int) -> Callable[[Cluster, int], Measured]:
                     list(threads.map(lambda peer: _fetch(cluster, peer, url), children))
                 took, spare = time.monotonic() - began, cluster.asked_of_origin(file) - before
                 if spare > 1_000_000:
-                    raise DidNotWork(f"expected nothing from the origin, got {spare} bytes")
+                    raise DidNotWork(f"expected nothing from the source, got {spare} bytes")
                 return took
 
         return _in_turns(rounds, seconds)

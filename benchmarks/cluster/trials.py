@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
-import grpc
 from dragonfly_api import dfdaemon_pb2, dfdaemon_pb2_grpc
 
-from benchmarks.cluster.programs import Cluster, File, Peer, Scheduler, plain
+from benchmarks.cluster.programs import Cluster, File, Peer, plain
+from benchmarks.cluster.questions import channel_to, pieces_of, preheat
 from benchmarks.peers import uploaded
-from benchmarks.processes import DidNotWork
+from benchmarks.processes import DidNotWork, Ran
 
 __all__ = ["TRIALS", "Trial"]
 
@@ -52,7 +51,7 @@ def _passed_on(cluster: Cluster, *, parent_is_ours: bool, child_is_ours: bool) -
         cluster.get(parent, file)
         before = cluster.asked_of_origin(file)
         cluster.get(child, file)
-        return _little(cluster.asked_of_origin(file) - before, "from the origin")
+        return _little(cluster.asked_of_origin(file) - before, "from the source")
 
 
 def while_downloading(cluster: Cluster) -> str:
@@ -69,7 +68,7 @@ def while_downloading(cluster: Cluster) -> str:
         if ran.seconds < 11:
             raise DidNotWork(f"expected a download of more than 11 s, got {ran.seconds:.1f} s")
         spare = cluster.asked_of_origin(file) - file.length
-        return f"{ran.seconds:.0f} s, {_little(spare, 'more than once from the origin', _PIECE_LENGTH)}"
+        return f"{ran.seconds:.0f} s, {_little(spare, 'more than once from the source', _PIECE_LENGTH)}"
 
 
 def beside_two_real(cluster: Cluster) -> str:
@@ -104,7 +103,7 @@ def as_fast_an_answer(cluster: Cluster) -> str:
         task = _task_of(cluster, ours)
         for _ in range(15):
             for name, peer in (("ours", ours), ("real", real)):
-                times[name].append(_pieces_of(peer, task, 72))
+                times[name].append(pieces_of(peer, task, 72))
         ours_took, real_took = (sorted(each)[7] * 1000 for each in times.values())
         said = f"{ours_took:.1f} ms against {real_took:.1f} ms, medians of 15 in turns"
         if ours_took > 1.3 * real_took:
@@ -115,7 +114,7 @@ def as_fast_an_answer(cluster: Cluster) -> str:
 def host_network(cluster: Cluster) -> None:
     """SyncHost says once a second what the network carries"""
     times, most = list[float](), 0
-    with cluster.peer(is_ours=True, limit="10MB") as ours, _channel(ours) as channel:
+    with cluster.peer(is_ours=True, limit="10MB") as ours, channel_to(ours) as channel:
         request = dfdaemon_pb2.SyncHostRequest(host_id="benchmark")
         stream = dfdaemon_pb2_grpc.DfdaemonUploadStub(channel).SyncHost(request, timeout=20)
         for _ in range(3):
@@ -225,7 +224,7 @@ def range_of_a_file(cluster: Cluster) -> None:
 
 
 def missing(cluster: Cluster) -> None:
-    """dfget of a URL that is not there: status 1, and the origin's status"""
+    """dfget of a URL that is not there: status 1, and the source's status"""
     url = cluster.file(0).url + "-not-there"
     with cluster.peer(is_ours=True) as ours:
         ran, output = cluster.dfget(ours, url)
@@ -262,17 +261,17 @@ def scheduler_killed(cluster: Cluster) -> str:
         before = cluster.asked_of_origin(file)
         late = stack.enter_context(cluster.peer(is_ours=False))
         cluster.get(late, file)
-        return _little(cluster.asked_of_origin(file) - before, "from the origin afterwards")
+        return _little(cluster.asked_of_origin(file) - before, "from the source afterwards")
 
 
 def seed(cluster: Cluster) -> str:
-    """our peer as a seed, for a real child, once from the origin"""
+    """our peer as a seed, for a real child, once from the source"""
     file = cluster.file(60 * MB)
     with cluster.peer(is_ours=True, seed="enable: true, sources: ['127.0.0.1']"), cluster.peer(is_ours=False) as child:
         time.sleep(35)  # a scheduler looks for seeds each half minute
         ran = cluster.get(child, file)
         spare = cluster.asked_of_origin(file) - file.length
-        return f"{ran.seconds:.2f} s, {_little(spare, 'more than once from the origin')}"
+        return f"{ran.seconds:.2f} s, {_little(spare, 'more than once from the source')}"
 
 
 def preheated(cluster: Cluster) -> str:
@@ -280,13 +279,13 @@ def preheated(cluster: Cluster) -> str:
     file = cluster.file(60 * MB)
     with cluster.peer(is_ours=True, seed="enable: true, sources: ['127.0.0.1']") as ours:
         time.sleep(35)  # as above
-        _preheat(cluster.scheduler, file.url)
+        preheat(cluster.scheduler, file.url)
         before = cluster.asked_of_origin(file)
         with cluster.peer(is_ours=False) as child:
             cluster.get(child, file)
         if uploaded(ours.metrics_port) < file.length:
             raise DidNotWork(f"our peer has sent {uploaded(ours.metrics_port):.0f} bytes")
-        return _little(cluster.asked_of_origin(file) - before, "from the origin afterwards")
+        return _little(cluster.asked_of_origin(file) - before, "from the source afterwards")
 
 
 def foreign_storage(cluster: Cluster) -> None:
@@ -296,9 +295,7 @@ def foreign_storage(cluster: Cluster) -> None:
         cluster.get(real, file)
         storage = real.directory / "storage"
         before = sorted(str(path) for path in storage.rglob("*"))
-        config = cluster.directory / "foreign.yaml"
-        config.write_text(f"storage: {{dir: {storage}}}\n", encoding="utf-8")
-        ran = cluster.run("dfvortex", "import", file.path, "--config", config)
+        ran = _import(cluster, file, storage)
         after = sorted(str(path) for path in storage.rglob("*"))
         if ran.status == 0 or [path for path in after if path not in before and "content" in path]:
             raise DidNotWork(f"status {ran.status}: {ran.output[-200:]}")
@@ -307,9 +304,7 @@ def foreign_storage(cluster: Cluster) -> None:
 def other_piece_length(cluster: Cluster) -> None:
     """a warning of imported pieces that real children cannot use"""
     file = cluster.file(20 * MB)
-    config = cluster.directory / "lengths.yaml"
-    config.write_text(f"storage: {{dir: {cluster.directory}/lengths}}\n", encoding="utf-8")
-    ran = cluster.run("dfvortex", "import", file.path, "--config", config, "--piece-length", "1MiB").checked("import")
+    ran = _import(cluster, file, cluster.directory / "lengths", "--piece-length", "1MiB").checked("import")
     if "4" not in ran.output or "piece" not in ran.output:
         raise DidNotWork(f"no warning in {ran.output!r}")
 
@@ -317,11 +312,8 @@ def other_piece_length(cluster: Cluster) -> None:
 def two_kinds(cluster: Cluster) -> None:
     """one ID is in a storage in one kind only"""
     file = cluster.file(20 * MB)
-    config = cluster.directory / "kinds.yaml"
-    config.write_text(f"storage: {{dir: {cluster.directory}/kinds}}\n", encoding="utf-8")
-    cluster.run("dfvortex", "import", file.path, "--config", config).checked("import")
-    ran = cluster.run("dfvortex", "import", file.path, "--config", config, "--kind", "persistent-cache")
-    if ran.status == 0:
+    _import(cluster, file, cluster.directory / "kinds").checked("import")
+    if not _import(cluster, file, cluster.directory / "kinds", "--kind", "persistent-cache").status:
         raise DidNotWork("both imports succeeded")
 
 
@@ -385,46 +377,8 @@ def _imported(cluster: Cluster, peer: Peer, file: File) -> str:
     return hashlib.sha256(file.path.name.encode()).hexdigest()
 
 
-def _preheat(scheduler: Scheduler, url: str) -> None:
-    """
-    Have all seeds preheat a URL, by a job in the scheduler's queue, as a manager puts it there: the message is that of
-    the library machinery, its argument the scheduler's (``internal/job/types.go``).
-    """
-    (queue,) = set(re.findall(r"create local job queue: (\S+)", scheduler.log))
-    wanted = {"urls": [url], "scope": "all_seed_peers", "timeout": 60 * 10**9}  # nanoseconds
-    wanted |= {"concurrent_task_count": 1, "concurrent_peer_count": 1}
-    name, argument = str(uuid.uuid4()), {"Type": "string", "Value": json.dumps(wanted)}
-    job = {"UUID": name, "Name": "preheat", "RoutingKey": queue, "Args": [argument]}
-    scheduler.ask_redis(1, "RPUSH", queue, json.dumps(job))
-    deadline = time.monotonic() + 60
-    while True:
-        done = json.loads(scheduler.ask_redis(2, "GET", name) or "{}")
-        if done.get("State") in ("SUCCESS", "FAILURE"):
-            break
-        if time.monotonic() > deadline:
-            raise DidNotWork(f"expected the end of the job, got {done}")
-        time.sleep(0.1)
-    results = [json.loads(each["Value"]) for each in done["Results"] or ()]
-    if not any(each["success_tasks"] for each in results):
-        raise DidNotWork(f"the job ended with {done}")
-
-
-def _pieces_of(peer: Peer, task_id: str, count: int) -> float:
-    """Ask for so many pieces of a task on a new connection; seconds from the question to the end of the answer."""
-    with _channel(peer) as channel:
-        request = dfdaemon_pb2.SyncPiecesRequest(
-            host_id="benchmark", task_id=task_id, interested_piece_numbers=range(count)
-        )
-        began = time.perf_counter()
-        found = sum(1 for _ in dfdaemon_pb2_grpc.DfdaemonUploadStub(channel).SyncPieces(request, timeout=10))
-        seconds = time.perf_counter() - began
-    if found != count:
-        raise DidNotWork(f"expected {count} pieces, got {found}")
-    return seconds
-
-
-def _channel(peer: Peer) -> grpc.Channel:
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
-    channel = grpc.insecure_channel(f"127.0.0.1:{peer.grpc_port}", options)
-    grpc.channel_ready_future(channel).result(10)
-    return channel
+def _import(cluster: Cluster, file: File, storage: Path, *options: str) -> Ran:
+    """Import a file with our command."""
+    config = cluster.directory / f"{storage.name}.yaml"
+    config.write_text(f"storage: {{dir: {storage}}}\n", encoding="utf-8")
+    return cluster.run("dfvortex", "import", file.path, "--config", config, *options)

@@ -57,8 +57,6 @@ _PIECES_OF_A_CHILD = 4
 _PATIENCE = 600.0  # seconds that a child waits for a connection or a piece, while the process serves the others
 _FOR_EVER = 1 << 50
 
-Work = Callable[[], object]
-
 
 def _task_id(number: int) -> str:
     """An ID for each task of a storage; the first digits, which choose the directory, differ from one to the next."""
@@ -92,9 +90,7 @@ def _make_file(directory: Path, task_id: str, length: int) -> None:
 
 
 def _fill(directory: Path, count: int) -> None:
-    """Make a storage of so many tasks that have one piece each, in one transaction, unless it is there."""
-    if directory.exists():
-        return
+    """Make a storage of so many tasks that have one piece each, in one transaction."""
     with Catalog(directory) as catalog:
         path = catalog.path
     for number in range(count):
@@ -113,53 +109,14 @@ def _write_rows(directory: Path, content_length: int, piece_length: int, digest:
         catalog.put_task(_task(0, content_length, piece_length), _pieces(content_length, piece_length, digest))
 
 
-# -- tasks in a storage ------------------------------------------------------------------------------------------------
-
-
-def _start(count: int, directory: Path) -> Work:
-    _fill(directory, count)
-    return partial(_open_all, directory, [])
-
-
-def _list(count: int, directory: Path) -> Work:
-    _fill(directory, count)
-    return lambda: _read_catalog(directory, lambda catalog: catalog.list_tasks())
-
-
-def _open(count: int, directory: Path) -> Work:
-    _fill(directory, count)
-    return partial(_open_all, directory, [(_task_id(number), 0) for number in range(0, count, count // _OPENED)])
-
-
-def _collect(count: int, directory: Path) -> Work:
-    _fill(directory, count)
-    return Collector(directory, Policy(disk_threshold=_FOR_EVER)).run
-
-
-# -- pieces of a task --------------------------------------------------------------------------------------------------
-
-
-def _write(count: int, directory: Path) -> Work:
-    return partial(_write_rows, directory, count * _PIECE_LENGTH, _PIECE_LENGTH)
-
-
-def _read(count: int, directory: Path) -> Work:
-    if not directory.exists():
-        _write_rows(directory, count * _PIECE_LENGTH, _PIECE_LENGTH)
-    return lambda: _read_catalog(directory, lambda catalog: catalog.get_pieces(_KIND, _task_id(0)))
-
-
-def _announce(count: int, directory: Path) -> Work:
-    def work() -> None:
-        plan = Plan(_task_id(0), parents=["parent"], concurrent_piece_count=8)
-        plan.advance(0.0)
-        plan.announcements.begin("parent")
-        plan.announcements.learn("parent", count * _PIECE_LENGTH, _PIECE_LENGTH)
-        for piece in _pieces(count * _PIECE_LENGTH, _PIECE_LENGTH):
-            plan.announcements.add("parent", piece.number, piece.offset, piece.length)
-        plan.announcements.end("parent", True)
-
-    return work
+def _announce(directory: Path, count: int) -> None:
+    plan = Plan(_task_id(0), parents=["parent"], concurrent_piece_count=8)
+    plan.advance(0.0)
+    plan.announcements.begin("parent")
+    plan.announcements.learn("parent", count * _PIECE_LENGTH, _PIECE_LENGTH)
+    for piece in _pieces(count * _PIECE_LENGTH, _PIECE_LENGTH):
+        plan.announcements.add("parent", piece.number, piece.offset, piece.length)
+    plan.announcements.end("parent", True)
 
 
 def _simulate(content_length: int, piece_length: int) -> None:
@@ -170,23 +127,18 @@ def _simulate(content_length: int, piece_length: int) -> None:
         raise ValueError(f"expected that the child has the task, got {outcome.failed}")
 
 
-# -- children at once --------------------------------------------------------------------------------------------------
+def _make_zeros(directory: Path, count: int) -> None:
+    """A storage with one task of zeros, for any number of children."""
+    of_zeros = new_hash("crc32")
+    of_zeros.update(bytes(_PIECE_LENGTH))
+    _write_rows(directory, _PIECES_OF_A_CHILD * _PIECE_LENGTH, _PIECE_LENGTH, of_zeros.text())
+    _make_file(directory, _task_id(0), _PIECES_OF_A_CHILD * _PIECE_LENGTH)
 
 
-def _children(count: int, directory: Path) -> Work:
+async def _serve_children(count: int, reactor: Any, store: PieceStore) -> None:
+    """Have each child fetch all pieces over a connection of its own, all at once."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    length = _PIECES_OF_A_CHILD * _PIECE_LENGTH
-    if not directory.exists():
-        of_zeros = new_hash("crc32")
-        of_zeros.update(bytes(_PIECE_LENGTH))
-        _write_rows(directory, length, _PIECE_LENGTH, of_zeros.text())
-        _make_file(directory, _task_id(0), length)
-    return lambda: _with_store(directory, lambda reactor, store: _serve_children(reactor, store, count))
-
-
-async def _serve_children(reactor: Any, store: PieceStore, count: int) -> None:
-    """Have each child fetch all pieces over a connection of its own, all at once."""
     settings = ServerSettings(clock=reactor, limiter=UploadLimiter(100 * _GIGABYTE, reactor))
     factory = VortexServerFactory(store, settings, ConnectionRegistry(reactor, max_connections=count))
     port = await TCP4ServerEndpoint(reactor, 0, backlog=count, interface="127.0.0.1").listen(factory)
@@ -207,20 +159,16 @@ async def _serve_children(reactor: Any, store: PieceStore, count: int) -> None:
     await port.stopListening()
 
 
-# -- gigabytes ---------------------------------------------------------------------------------------------------------
-
-
-def _open_sparse(count: int, directory: Path) -> Work:
+def _make_sparse(directory: Path, count: int) -> None:
+    """A storage with one task of so many gigabytes."""
     length = count * _GIGABYTE
-    piece_length = piece_length_for(length)
-    if not directory.exists():
-        _write_rows(directory, length, piece_length)
-        _make_file(directory, _task_id(0), length)
-    numbers = [each * piece_count(length, piece_length) // _OPENED for each in range(_OPENED)]
-    return partial(_open_all, directory, [(_task_id(0), each) for each in numbers])
+    _write_rows(directory, length, piece_length_for(length))
+    _make_file(directory, _task_id(0), length)
 
 
-# -- a storage ---------------------------------------------------------------------------------------------------------
+def _open_sparse(directory: Path, count: int) -> None:
+    pieces = piece_count(count * _GIGABYTE, piece_length_for(count * _GIGABYTE))
+    _open_all(directory, [(_task_id(0), each * pieces // _OPENED) for each in range(_OPENED)])
 
 
 def _read_catalog(directory: Path, use: Callable[[Catalog], object]) -> None:
@@ -257,29 +205,50 @@ def _with_store(directory: Path, use: Callable[[Any, PieceStore], Any]) -> None:
             raise
 
 
-_STEPS: dict[str, Callable[[int, Path], Work]] = {
-    "start": _start,
-    "list": _list,
-    "open": _open,
-    "collect": _collect,
-    "write": _write,
-    "read": _read,
-    "announce": _announce,
-    "plan": lambda count, directory: partial(_simulate, count * _PIECE_LENGTH, _PIECE_LENGTH),
-    "children": _children,
-    "gigabytes": lambda count, directory: partial(_simulate, count * _GIGABYTE, piece_length_for(count * _GIGABYTE)),
-    "sparse": _open_sparse,
+def _prepare_nothing(directory: Path, count: int) -> None:
+    pass
+
+
+def _write_small(directory: Path, count: int) -> None:
+    _write_rows(directory, count * _PIECE_LENGTH, _PIECE_LENGTH)
+
+
+_Work = Callable[[Path, int], object]
+
+_STEPS: dict[str, tuple[_Work, _Work]] = {
+    "start": (_fill, lambda directory, count: _open_all(directory, [])),
+    "list": (_fill, lambda directory, count: _read_catalog(directory, Catalog.list_tasks)),
+    "open": (
+        _fill,
+        lambda directory, count: _open_all(directory, [(_task_id(at), 0) for at in range(0, count, count // _OPENED)]),
+    ),
+    "collect": (_fill, lambda directory, count: Collector(directory, Policy(disk_threshold=_FOR_EVER)).run()),
+    "write": (_prepare_nothing, _write_small),
+    "read": (
+        _write_small,
+        lambda directory, count: _read_catalog(directory, lambda catalog: catalog.get_pieces(_KIND, _task_id(0))),
+    ),
+    "announce": (_prepare_nothing, _announce),
+    "plan": (_prepare_nothing, lambda directory, count: _simulate(count * _PIECE_LENGTH, _PIECE_LENGTH)),
+    "children": (_make_zeros, lambda directory, count: _with_store(directory, partial(_serve_children, count))),
+    "gigabytes": (
+        _prepare_nothing,
+        lambda directory, count: _simulate(count * _GIGABYTE, piece_length_for(count * _GIGABYTE)),
+    ),
+    "sparse": (_make_sparse, _open_sparse),
 }
-"""For each step a function that is given a size and a directory, prepares what is needed, and returns the work."""
+"""For each step what prepares the directory, unless it is there, and the work at a size."""
 
 
 def main() -> None:
     """Run the program."""
     name, count, directory = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    work = _STEPS[name](count, directory)
+    prepare, work = _STEPS[name]
+    if not directory.exists():
+        prepare(directory, count)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is what there is now
     peak, processor = peak_memory(os.getpid()), time.process_time()
-    work()
+    work(directory, count)
     print(json.dumps({"processor": time.process_time() - processor, "grown": peak_memory(os.getpid()) - peak}))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -22,36 +21,24 @@ from dragonfly_vortex.transport.endpoints import client_endpoint
 _TO_CONNECT = 10.0
 
 
-@implementer(IHostResolution)
-class _Resolution:
-    """A resolution that is complete."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def cancel(self) -> None:
-        """See :class:`IHostResolution`: it is complete."""
-
-
-@implementer(IHostnameResolver)
+@implementer(IHostnameResolver, IHostResolution)
 class _Resolver:
-    """Resolves all names to an address of this machine where nothing listens, and to 127.0.0.1."""
+    """Resolves all names to an address of this machine where nothing listens, and to 127.0.0.1, at once."""
+
+    name = "two.test"
 
     def resolveHostName(
-        self,
-        resolutionReceiver: IResolutionReceiver,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Sequence[type[object]] | None = None,
-        transportSemantics: str = "TCP",
+        self, resolutionReceiver: IResolutionReceiver, hostName: str, portNumber: int = 0, *more: Any, **others: Any
     ) -> IHostResolution:
         """See :class:`IHostnameResolver`."""
-        resolution = _Resolution(hostName)
-        resolutionReceiver.resolutionBegan(resolution)
+        resolutionReceiver.resolutionBegan(self)
         for host in ("127.0.0.2", "127.0.0.1"):
             resolutionReceiver.addressResolved(IPv4Address("TCP", host, portNumber))
         resolutionReceiver.resolutionComplete()
-        return resolution
+        return self
+
+    def cancel(self) -> None:
+        """See :class:`IHostResolution`: it is complete."""
 
 
 async def _connect(reactor: Any, port: str) -> None:

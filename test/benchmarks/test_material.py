@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import resource
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from benchmarks.material import (
     have_free_memory,
     import_file,
-    is_same,
     make_certificate,
     make_file,
     read_all,
@@ -69,25 +67,6 @@ class MaterialTests(SynchronousTestCase):
             with path.open("rb") as file:
                 for offset in (0, 256 * 1024, 512 * 1024 - 1):
                     self.assertTrue(is_resident(file.fileno(), offset))
-
-    def test_same(self) -> None:
-        """One wrong byte makes two files different, though length and time are the same."""
-        self.source.write_bytes(b"a" * 100_000)
-        other = self.directory / "other"
-        other.write_bytes(b"a" * 100_000)
-        self.assertTrue(is_same(self.source, other))
-        other.write_bytes(b"a" * 99_999 + b"b")
-        for path in (self.source, other):
-            os.utime(path, (1, 1))
-        self.assertFalse(is_same(self.source, other))
-
-    def test_same_beginning(self) -> None:
-        """A file that goes on where the other one ends is another one."""
-        other = self.directory / "other"
-        self.source.write_bytes(bytes(2**20))
-        for length in (2**20 - 1, 2**20 + 1):
-            other.write_bytes(bytes(length))
-            self.assertFalse(is_same(self.source, other))
 
 
 class GroundTests(SynchronousTestCase):
