@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
 from dragonfly_vortex.interfaces import IPieceAnnouncer
 from dragonfly_vortex.task.layout import Contradiction
 from dragonfly_vortex.task.parent_state import Parent
@@ -129,25 +131,29 @@ class Inquiries:
     """
     The inquiries of one download, about one task.
 
+    :param clock: the reactor's.
     :param announcers: the parents that can be asked what they have, by address. One may be added at any time.
     :param announcements: records what they say.
-    :param on_told: called when that has been recorded.
+    :param on_told: called once for all that is recorded in one turn of the reactor.
     """
 
     def __init__(
         self,
+        clock: IReactorTime,
         announcers: Mapping[str, IPieceAnnouncer],
         announcements: Announcements,
         kind: PieceKind,
         task_id: str,
         on_told: Callable[[], None],
     ) -> None:
+        self._clock = clock
         self._announcers = announcers
         self._announcements = announcements
         self._kind = kind
         self._task_id = task_id
         self._on_told = on_told
         self._stops: dict[str, Callable[[], None]] = {}
+        self._telling: IDelayedCall | None = None
 
     def follow(self, announcements: Announcements) -> None:
         """Ask the parents of a plan, and no others, from now on."""
@@ -183,8 +189,17 @@ class Inquiries:
         """Ask no parent any more."""
         for parent in list(self._stops):
             self.end(parent)
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
 
     def _record(self, record: Callable[..., None], parent: str, *told: int | None) -> None:
-        """Record what a parent has said."""
+        """Record what a parent has said. The next step of the plan comes after all that arrives in this turn."""
         record(parent, *told)
+        if self._telling is None:
+            self._telling = self._clock.callLater(0, self._tell)
+
+    def _tell(self) -> None:
+        """Report that something has been recorded."""
+        self._telling = None
         self._on_told()

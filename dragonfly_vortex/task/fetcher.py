@@ -92,7 +92,7 @@ class Fetcher:
         self.requests = Requests(
             reactor, in_thread, downloader, target, kind, task_id, self._answered, is_whole_verified=bool(digest)
         )
-        self._inquiries = Inquiries(announcers, plan.announcements, kind, task_id, self._advance)
+        self._inquiries = Inquiries(reactor, announcers, plan.announcements, kind, task_id, self._advance)
         self._unsubscribe: Callable[[], None] | None = None
         self._look_again_at = 0.0
         self._ticking = LoopingCall(self._tick)

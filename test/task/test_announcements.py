@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.task.announcements import Inquiries
@@ -17,9 +18,12 @@ class InquiriesTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.announcers = {name: PlayedAnnouncer() for name in ("a", "b")}
+        self.clock = Clock()
         self.told = 0
         self.plan = self.make_plan("a", "c")
-        self.inquiries = Inquiries(self.announcers, self.plan.announcements, PieceKind.STANDARD, TASK_ID, self.count)
+        self.inquiries = Inquiries(
+            self.clock, self.announcers, self.plan.announcements, PieceKind.STANDARD, TASK_ID, self.count
+        )
 
     def make_plan(self, *parents: str) -> Plan:
         """A plan of these parents, whose time has begun."""
@@ -32,15 +36,27 @@ class InquiriesTests(SynchronousTestCase):
         self.told += 1
 
     def test_follow(self) -> None:
-        """The parents of a plan are asked, and what they say is known to the plan before it is reported."""
+        """The parents of a plan are asked; what they say is known to the plan at once, and reported once a turn."""
         self.inquiries.follow(self.plan.announcements)
         self.assertEqual(self.announcers["a"].asked, (PieceKind.STANDARD, TASK_ID))
         self.assertIsNone(self.announcers["b"].asked)
         self.announcers["a"].tell_layout(950, 100)
-        self.assertEqual((self.plan.layout.piece_length, self.told), (100, 1))
+        self.assertEqual((self.plan.layout.piece_length, self.told), (100, 0))
+        self.clock.advance(0)
+        self.assertEqual(self.told, 1)
         self.announcers["a"].tell_piece(0, 0, 100)
         self.announcers["a"].tell_end(True)
-        self.assertEqual(self.told, 3)
+        self.clock.advance(0)
+        self.assertEqual(self.told, 2)
+
+    def test_stopped(self) -> None:
+        """What is not reported when all parents are left is not reported later, and no call is left behind."""
+        self.inquiries.follow(self.plan.announcements)
+        self.announcers["a"].tell_layout(950, 100)
+        self.inquiries.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.inquiries.stop()
+        self.assertEqual(self.told, 0)
 
     def test_another_plan(self) -> None:
         """With another plan the parents of the one before are asked no more."""

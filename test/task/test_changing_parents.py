@@ -103,7 +103,7 @@ class DownloadTests(DownloadTestCase):
     def test_announcers(self) -> None:
         """A parent that is added is asked what it has, and one that is removed is asked that no more."""
         self.play(a=PlayedParent(content=CONTENT, piece_length=100), is_held=True)
-        first, second = PlayedAnnouncer(), PlayedAnnouncer()
+        first, second = PlayedAnnouncer(self.clock), PlayedAnnouncer(self.clock)
         started = self.download(announcers={"a": first})
         self.task.add_parent("b", second)
         self.assertIsNotNone(second.asked)

@@ -506,7 +506,7 @@ class WithoutDigestTests(DownloadTestCase):
     def test_end_told(self) -> None:
         """Where a parent says how long the task is, that decides."""
         self.play(a=self.right())
-        announcer = PlayedAnnouncer()
+        announcer = PlayedAnnouncer(self.clock)
         started = self.download(digest="", announcers={"a": announcer})
         announcer.tell_layout(len(CONTENT), 100)
         for number in range(10):
@@ -516,7 +516,7 @@ class WithoutDigestTests(DownloadTestCase):
     def test_empty(self) -> None:
         """A task that is empty, as a parent says, is complete without a piece, which a dfdaemon does not have."""
         self.play(a=PlayedParent(content=b"", piece_length=100, lacks={0}))
-        announcer = PlayedAnnouncer()
+        announcer = PlayedAnnouncer(self.clock)
         started = self.download(digest="", announcers={"a": announcer})
         announcer.tell_layout(0, 4 << 20)
         self.assert_complete(started, b"")

@@ -123,7 +123,7 @@ class HeldBackTests(DownloadTestCase):
     def test_own_disk_is_waited_for(self) -> None:
         """While nothing is asked for because this side is behind, no parent is reported as one that is waited for."""
         content = os.urandom(8 * MIB)
-        disk, announcer = HeldThreads(), PlayedAnnouncer()
+        disk, announcer = HeldThreads(), PlayedAnnouncer(self.clock)
         self.patch(output, "MOST_UNWRITTEN", 2 * MIB)
         self.play(a=PlayedParent(content=content, piece_length=MIB))
         started = TaskDownload(
@@ -297,7 +297,7 @@ class AnnouncedTests(DownloadTestCase):
     def announced(self, *, retry: float = 0.0, **parents: PlayedParent) -> Deferred[DownloadedTask]:
         """Start a download from parents each of which has an announcer."""
         self.downloader = PlayedDownloader(parents)
-        self.announcers = {name: PlayedAnnouncer() for name in parents}
+        self.announcers = {name: PlayedAnnouncer(self.clock) for name in parents}
         return self.download(announcers=self.announcers, retry=retry)
 
     def tell(self, parent: str, *numbers: int) -> None:
@@ -323,6 +323,19 @@ class AnnouncedTests(DownloadTestCase):
         self.assertEqual([share.piece_count for share in done.shares], [6, 4])
         self.assertEqual(len(self.downloader.asked), 10)
         self.assertTrue(all(announcer.is_stopped for announcer in self.announcers.values()))
+
+    def test_one_step_a_turn(self) -> None:
+        """What parents announce in one turn of the reactor is known before any of it is asked for."""
+        honest = PlayedParent(content=CONTENT, piece_length=100)
+        started = self.announced(a=honest, b=honest)
+        a, b = (self.announcers[name] for name in "ab")
+        a.clock = b.clock = None
+        a.tell_layout(1000, 100)
+        self.tell("b", 5)
+        self.tell("a", *range(10))
+        self.assertEqual(self.downloader.asked, [])
+        self.clock.advance(0)
+        self.assert_complete(started)
 
     def test_does_not_have_it_yet(self) -> None:
         """A parent that does not have the task yet is asked again what it has, and gives what it has by then."""
