@@ -2,19 +2,22 @@
 An asyncio event loop in a thread of its own, and the ways between it and the reactor.
 
 grpcio's asynchronous server and channels need such a loop; storage and everything else live in the reactor's thread.
-Neither thread waits for the other: everything crosses as a call that is made soon.
+Neither thread waits for the other: everything crosses as a call that is made soon. All calls that wait cross together,
+because it costs more to wake a thread than to make a call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 __all__ = ["EventLoopEnded", "EventLoopThread", "ILoopReactor", "SharedEventLoop", "shared_event_loop"]
@@ -34,6 +37,8 @@ class EventLoopThread:
     :param name: what to call the thread.
     """
 
+    _log = Logger()
+
     def __init__(self, reactor: IReactorFromThreads, name: str) -> None:
         self._reactor = reactor
         self._name = name
@@ -41,6 +46,10 @@ class EventLoopThread:
         self._thread: threading.Thread | None = None
         self._unfinished: set[Deferred[Any]] = set()  # of the runs; it belongs to the reactor's thread
         self._stopped: Deferred[None] = Deferred()
+        self._posted: deque[Callable[[], object]] = deque()  # to be called in the loop's thread
+        self._is_loop_woken = False
+        self._told: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()  # in the reactor's
+        self._is_reactor_woken = False
 
     # -- from the reactor's thread
 
@@ -107,17 +116,23 @@ class EventLoopThread:
 
     def post(self, call: Callable[[], object]) -> bool:
         """Have something called in the loop's thread soon; False when the loop has ended."""
-        try:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(call)
-                return True
-        except RuntimeError:  # closed
-            pass
-        return False
+        if self._loop is None or self._loop.is_closed():
+            return False
+        self._posted.append(call)
+        if not self._is_loop_woken:
+            self._is_loop_woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._take_posted, self._loop)
+            except RuntimeError:  # closed just now
+                return False
+        return True
 
     def tell(self, call: Callable[..., object], *arguments: object) -> None:
         """Have something called in the reactor's thread soon."""
-        self._reactor.callFromThread(call, *arguments)
+        self._told.append((call, arguments))
+        if not self._is_reactor_woken:
+            self._is_reactor_woken = True
+            self._reactor.callFromThread(self._take_told)
 
     # -- from the loop's thread
 
@@ -169,6 +184,28 @@ class EventLoopThread:
             elif answer.exception() is None:  # it came in the same turn of the loop
                 unwanted(answer.result())
             raise
+
+    def _take_posted(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make the calls that wait for the loop's thread."""
+        self._is_loop_woken = False  # before the queue is emptied: what comes later wakes the thread again
+        for _ in range(len(self._posted)):
+            call = self._posted.popleft()
+            try:
+                call()
+            except Exception as error:
+                loop.call_exception_handler({"message": "a call from the reactor's thread failed", "exception": error})
+
+    # -- in the reactor's thread
+
+    def _take_told(self) -> None:
+        """Make the calls that wait for the reactor's thread."""
+        self._is_reactor_woken = False  # as above
+        for _ in range(len(self._told)):
+            call, arguments = self._told.popleft()
+            try:
+                call(*arguments)
+            except Exception:
+                self._log.failure("a call from the event loop's thread failed")
 
     # -- the thread
 

@@ -6,14 +6,19 @@ import asyncio
 import subprocess
 import sys
 import threading
-from typing import cast
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
-from twisted.internet import reactor
+from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex.rpc.event_loop import EventLoopThread, ILoopReactor, shared_event_loop
+
+reactor: Any = installed_reactor  # the stubs do not know its type
 
 
 class EventLoopThreadTests(TestCase):
@@ -59,6 +64,54 @@ class EventLoopThreadTests(TestCase):
             await self.thread.run(lambda: handled(poller, RuntimeError("Event loop is closed")))
         with self.assertLogs("asyncio"):
             await self.thread.run(lambda: handled("another", RuntimeError("expected")))
+
+    async def test_together(self) -> None:
+        """Calls that wait for a thread cross together, in order, and one that fails does not stop those behind it."""
+        wakes: list[object] = []
+        wake_reactor = reactor.callFromThread
+
+        def count(call: Callable[..., object], *arguments: object) -> None:
+            wakes.append(call)
+            wake_reactor(call, *arguments)
+
+        self.patch(reactor, "callFromThread", count)
+        told: list[int] = []
+        done: Deferred[None] = Deferred()
+
+        def tell() -> None:
+            for call in (partial(told.append, 1), partial(int, "x"), partial(told.append, 2)):
+                self.thread.tell(call)
+            self.thread.tell(done.callback, None)
+            has_told.set()
+
+        has_told = threading.Event()
+        self.thread.post(tell)
+        has_told.wait(60.0)  # the reactor takes nothing meanwhile
+        await done
+        self.assertEqual((told, len(wakes)), ([1, 2], 1))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    async def test_posted_together(self) -> None:
+        """So do calls to the loop's thread."""
+        posted: list[int] = []
+        is_held, is_free = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            is_held.set()
+            is_free.wait(60.0)
+
+        async def nothing() -> None:
+            await asyncio.sleep(0)
+
+        with self.assertLogs("asyncio"):
+            self.thread.post(hold)
+            await deferToThread(is_held.wait, 60.0)
+            for call in (partial(posted.append, 1), partial(int, "x"), partial(posted.append, 2)):
+                self.thread.post(call)
+            self.assertEqual(len(self.thread._posted), 3)
+            is_free.set()
+            await self.thread.run(nothing)
+        self.assertEqual(posted, [1, 2])
 
     async def test_cancelled_run(self) -> None:
         """Cancelling what a run gave cancels the coroutine."""
