@@ -33,6 +33,9 @@ __all__ = ["Announced", "Inquiry", "Patience"]
 _MAX_REPLY = 4 * 1024 * 1024
 """Bytes that what a parent says of a task, or of a piece, may have: grpcio's own limit."""
 
+_OPTIONS = (("grpc.http2.bdp_probe", 0),)
+"""grpcio measures the bandwidth of a connection by pings, which nothing but long messages needs."""
+
 STAT_TIMEOUT = 10.0
 """Seconds in which a parent says how long a task is."""
 
@@ -154,7 +157,7 @@ class Inquiry:
 
         :raises ValueError: the parent's address needs credentials for TLS, and there are none.
         """
-        self._channel = Channel(str(self._parent), self._settings, _MAX_REPLY)
+        self._channel = Channel(str(self._parent), self._settings, _MAX_REPLY, _OPTIONS)
         Deferred.fromCoroutine(self._ask(self._channel)).addErrback(self._fail)
 
     def stop(self) -> None:
@@ -230,7 +233,8 @@ class Inquiry:
         # know how many there are, it is asked for some that there may be; the next question asks for those that follow.
         numbers = range(self._piece_count) if self._piece_count is not None else count()
         most = MAX_NUMBERS if self._piece_count is not None else _UNKNOWN_NUMBERS
-        wanted = list(islice((number for number in numbers if number not in self._told), most))
+        missing = (number for number in numbers if number not in self._told) if self._told else numbers
+        wanted = list(islice(missing, most))
         said = {"host_id": self._settings.host_id, "task_id": self._task_id}
         request = self._row.sync_request(**said, **{self._row.interested: wanted})
         self._is_new, self._repeated = False, 0

@@ -58,6 +58,7 @@ class PieceDiscovery:
         self._offer_tcp = offer_tcp
         self._follow = follow
         self._exchange = exchange
+        self._heard: tuple[str, int, int] | None = None
         self._offered = ""
         self._not_offered = ""
         self._resolved = _Addresses()
@@ -89,7 +90,11 @@ class PieceDiscovery:
         return stop
 
     def _hear_address(self, ip: str, port: int) -> None:
-        """Handle the address of another transport that the parent has announced."""
+        """Handle the address of another transport that the parent announces with each piece."""
+        heard = ip, port, len(self._resolved.found)
+        if heard == self._heard:
+            return
+        self._heard = heard
         offered = tcp_address_of(self.parent, ip, port, resolved=self._resolved.found, follow=self._follow)
         announced = f"{printable(ip)}:{port}"
         if offered is None:

@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import eq
 
 import grpc
 
@@ -106,16 +107,20 @@ class LoopTurns:
 
 class Interest:
     """
-    The pieces that a stream is asked for, in 8 bytes for each.
+    The pieces that a stream is asked for, in 8 bytes for each; without a table where they follow one another, as those
+    of a whole task do.
 
     :param numbers: as they are asked for, in that order; one may be there more than once.
     """
 
     def __init__(self, numbers: Sequence[int]) -> None:
-        order = sorted(range(len(numbers)), key=numbers.__getitem__)
+        first = numbers[0] if numbers else 0
+        span = range(first, first + len(numbers))
+        self._span = span if all(map(eq, span, numbers)) else None
+        order = sorted(range(len(numbers)), key=numbers.__getitem__) if self._span is None else ()
         self._places = array("I", order)
         self._numbers = array("I", map(numbers.__getitem__, order))
-        self.left = len(order)
+        self.left = len(numbers)
         """How many have not been found yet."""
 
     def find(self, arrivals: Sequence[Arrival], first: int = 0) -> array[int]:
@@ -128,6 +133,10 @@ class Interest:
         """
         found = array("Q")
         for at, arrival in enumerate(arrivals, first):
+            if self._span is not None:
+                if arrival.number in self._span:
+                    found.append(arrival.number - self._span.start << 32 | at)
+                continue
             begin, end = bisect_left(self._numbers, arrival.number), bisect_right(self._numbers, arrival.number)
             found.extend(place << 32 | at for place in self._places[begin:end])
         self.left -= len(found)

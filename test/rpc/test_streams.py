@@ -50,6 +50,17 @@ class InterestTests(SynchronousTestCase):
         self.assertEqual(len(found), 65_536)
         self.assertLess(after - before, 18 * 65_536)
 
+    def test_whole_task(self) -> None:
+        """Numbers that follow one another need no table, and are found as others are."""
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, _ = tracemalloc.get_traced_memory()
+        interest = Interest(range(3, 65_536))
+        after, _ = tracemalloc.get_traced_memory()
+        self.assertLess(after - before, 4096)
+        self.assertEqual(told(interest, 70_000, 7, 2, 3, 65_535), [3, 7, 65_535])
+        self.assertEqual(interest.left, 65_533 - 3)
+
     def test_later(self) -> None:
         """Pieces that come later are counted on from those before."""
         interest = Interest([5, 4])
