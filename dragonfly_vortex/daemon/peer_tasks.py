@@ -34,6 +34,7 @@ from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.model import ArrivedPiece, OpenPiece, StoredTask, TaskRequest
 from dragonfly_vortex.rpc.peer_tasks import BlockSubject, ImportRequest, OutputRequest, SourceEntries
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
+from dragonfly_vortex.storage.claim_records import is_claimed
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.exporter import export_task, link_task
 from dragonfly_vortex.storage.failures import storage_failures
@@ -191,8 +192,10 @@ class LocalTasks:
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
         return Deferred.fromCoroutine(self._get_task(kind, task_id))
 
-    def is_coming(self, kind: PieceKind, task_id: str) -> bool:
-        return self._downloads.is_running(kind, task_id)
+    def is_coming(self, kind: PieceKind, task_id: str) -> Deferred[bool]:
+        if self._downloads.is_running(kind, task_id):
+            return succeed(True)
+        return self._store.query(lambda _: is_claimed(self._store.directory, kind, task_id))
 
     def asked(self, kind: PieceKind, task_id: str, host_id: str) -> None:
         self._downloads.meet(kind, task_id, host_id)

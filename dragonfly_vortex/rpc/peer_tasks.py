@@ -147,8 +147,11 @@ class PeerTasks(Protocol):
         Ask a scheduler for a task, as the API's own message. Fires with None if no scheduler knows it.
         """
 
-    def is_coming(self, kind: PieceKind, task_id: str) -> bool:
-        """Whether a task is being downloaded, or waits for that: its pieces will come, and there may be none yet."""
+    def is_coming(self, kind: PieceKind, task_id: str) -> Deferred[bool]:
+        """
+        Whether a task is being downloaded, or waits for that, by this process or by another one that uses the same
+        storage: its pieces will come, and there may be none yet.
+        """
 
     def asked(self, kind: PieceKind, task_id: str, host_id: str) -> None:
         """

@@ -18,7 +18,7 @@ from typing import NoReturn
 import grpc
 from dragonfly_api import dfdaemon_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError
@@ -262,7 +262,7 @@ class UploadRPCs:
                 try:
                     task: StoredTask = await self._thread.ask(self._store.get_task, kind, task_id)
                 except NotStored:
-                    if not await self._thread.ask(partial(maybeDeferred, self._is_coming, kind, task_id)):
+                    if not await self._thread.ask(self._is_coming, kind, task_id):
                         raise
                     # Nothing is known of it yet; a child that hears this waits for its pieces.
                     return row.stat_reply(
@@ -322,7 +322,7 @@ class UploadRPCs:
         try:
             await self._thread.ask(self._store.get_task, kind, task_id)
         except NotStored:
-            if not await self._thread.ask(partial(maybeDeferred, self._is_coming, kind, task_id)):
+            if not await self._thread.ask(self._is_coming, kind, task_id):
                 return ()  # the stream says why
         peer = asking_peer(self._scheme, str(context.peer()), question)
         if peer is not None and self._askers.add(kind, task_id, peer):
@@ -394,6 +394,6 @@ class _NoRoom(Exception):
     """A call is refused because too many others are under way."""
 
 
-def _never(kind: PieceKind, task_id: str) -> bool:
+def _never(kind: PieceKind, task_id: str) -> Deferred[bool]:
     """No task is being downloaded."""
-    return False
+    return succeed(False)

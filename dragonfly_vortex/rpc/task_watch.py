@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored
@@ -89,7 +89,7 @@ class TaskWatch:
         store: ITaskStore,
         thread: EventLoopThread,
         message_of: Callable[[PieceKind, PieceMetadata], bytes],
-        is_coming: Callable[[PieceKind, str], bool],
+        is_coming: Callable[[PieceKind, str], Deferred[bool]],
         announcements: Announcements,
     ) -> bool:
         """
@@ -120,12 +120,17 @@ class TaskWatch:
                     announcements.keep(self.kind, self.task_id, dict(new), mark)
             return task, rows, new
 
-        def not_there(failure: Failure) -> tuple[None, int, list[Arrival]]:
+        def not_there(failure: Failure) -> Deferred[tuple[StoredTask | None, int, list[Arrival]]]:
             first: Failure = failure.value.subFailure  # type: ignore[union-attr]  # of gatherResults
-            if first.check(NotStored) and not self.arrived and is_coming(self.kind, self.task_id):
+            if not first.check(NotStored) or self.arrived:
+                return fail(first)
+
+            def look_for_it(is_it_coming: bool) -> tuple[StoredTask | None, int, list[Arrival]]:
+                if not is_it_coming:
+                    first.raiseException()
                 return None, -1, []
-            first.raiseException()
-            raise first.value  # not reached, which mypy does not know
+
+            return is_coming(self.kind, self.task_id).addCallback(look_for_it)
 
         def select(pieces: list[StoredPiece]) -> tuple[int, list[Arrival]]:
             sound = [piece.metadata for piece in pieces if not piece.damage]
@@ -168,7 +173,7 @@ class Watches:
         store: ITaskStore,
         thread: EventLoopThread,
         message_of: Callable[[PieceKind, PieceMetadata], bytes],
-        is_coming: Callable[[PieceKind, str], bool],
+        is_coming: Callable[[PieceKind, str], Deferred[bool]],
         announcements: Announcements,
     ) -> None:
         self._is_coming = is_coming

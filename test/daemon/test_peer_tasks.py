@@ -17,8 +17,10 @@ from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.errors import OutputExists
 from dragonfly_vortex.model import Credentials, Origin, StoredTask
 from dragonfly_vortex.rpc.peer_tasks import ImportRequest, OutputRequest
+from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.task_file import TaskFile
 from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, hang
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.local_peer import peer_reactor
@@ -49,6 +51,18 @@ class LocalTasksTests(TestCase):
     async def imported(self) -> StoredTask:
         """The task."""
         return await self.tasks.import_file(self.request)
+
+    async def test_coming(self) -> None:
+        """A task is coming while another program downloads it into the same storage, before its first piece, too."""
+        kind, task_id = PieceKind.STANDARD, "ab" * 32
+        self.assertFalse(await self.tasks.is_coming(kind, task_id))
+        with Catalog(self.directory / "storage") as catalog:
+            file = TaskFile(self.directory / "storage", catalog, kind, task_id)
+            file.open()
+            self.assertTrue(await self.tasks.is_coming(kind, task_id))
+            self.assertFalse(await self.tasks.is_coming(PieceKind.PERSISTENT, task_id))
+            file.close()
+        self.assertFalse(await self.tasks.is_coming(kind, task_id))
 
     async def test_range(self) -> None:
         """The output of a range is as long as the content, and has the range at its place."""

@@ -17,6 +17,7 @@ import grpc
 from dragonfly_api import common_pb2, dfdaemon_pb2, dfdaemon_pb2_grpc
 from grpc import StatusCode
 from twisted.internet import reactor
+from twisted.internet.defer import succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -390,7 +391,7 @@ class StatTests(ServiceTestCase):
         """A task that is being downloaded is known before its first piece, without a length."""
         stat = partial(self.stub.StatLocalTask, dfdaemon_pb2.StatLocalTaskRequest(task_id=TASK_ID), timeout=120)
         self.assertIs((await self.child(lambda: self.refusal(stat)))[0], StatusCode.NOT_FOUND)
-        self.patch(self.service._rpcs, "_is_coming", lambda kind, task_id: task_id == TASK_ID)
+        self.patch(self.service._rpcs, "_is_coming", lambda kind, task_id: succeed(task_id == TASK_ID))
         reply = await self.child(stat)
         self.assertEqual((reply.task_id, reply.content_length, reply.piece_length), (TASK_ID, 0, 0))
 
@@ -699,7 +700,7 @@ class ExchangeTests(ServiceTestCase):
 
     async def test_begun(self) -> None:
         """Who asks for a task that has only begun to come is remembered."""
-        self.patch(self.service._rpcs, "_is_coming", lambda kind, task_id: True)
+        self.patch(self.service._rpcs, "_is_coming", lambda kind, task_id: succeed(True))
         await self.child(lambda: self.refusal(lambda: self.ask("4001")))
         await self.add(0)
         self.assertEqual(await self.child(partial(self.ask, "0")), ["127.0.0.1:4001"])

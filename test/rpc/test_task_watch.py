@@ -110,7 +110,7 @@ class WatchesTests(TestCase):
                     self.store,
                     self.thread,
                     message_of,
-                    lambda kind, task_id: task_id in self.coming,
+                    lambda kind, task_id: succeed(task_id in self.coming),
                     self.announcements,
                 )
             )
