@@ -12,12 +12,22 @@ from benchmarks.processes import READY
 from dragonfly_vortex.cli import main as dfvortex
 
 _LOADED = (
+    "twisted.internet.endpoints",
     "twisted.internet.reactor",
+    "twisted.internet.stdio",
+    "isal.isal_zlib",
+    "psutil",
+    "dragonfly_vortex.cli.arguments",
     "dragonfly_vortex.cli.download",
+    "dragonfly_vortex.cli.run",
+    "dragonfly_vortex.config.reading",
     "dragonfly_vortex.daemon.rlimits",
     "dragonfly_vortex.downloaders.auto",
+    "dragonfly_vortex.downloaders.grpc",
+    "dragonfly_vortex.downloaders.tcp",
     "dragonfly_vortex.rpc.client",
     "dragonfly_vortex.rpc.piece_discovery",
+    "dragonfly_vortex.rpc.status",
     "dragonfly_vortex.storage.reactor.store",
     "dragonfly_vortex.vortex.client_pool",
 )
