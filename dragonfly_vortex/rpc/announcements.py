@@ -145,7 +145,7 @@ class Announcements:
 
     def _look(self) -> None:
         """Look at the tasks that are to be looked at, one after the other."""
-        if not self._is_looking:
+        if self._stale and not self._is_looking:
             self._is_looking = True
             Deferred.fromCoroutine(self._look_at_all()).addErrback(self._failed)
 
