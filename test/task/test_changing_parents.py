@@ -151,3 +151,20 @@ class DownloadTests(DownloadTestCase):
         while downloader.waiting:
             downloader.give(downloader.waiting[0])
         self.assert_complete(started)
+
+    def test_not_tried_any_more(self) -> None:
+        """A parent that is removed while another one is tried alone is not tried after that."""
+        parents = {name: PlayedParent(content=bytes(1000), piece_length=100) for name in "abc"}
+        downloader = self.play(is_held=True, **parents)
+        started = self.download(concurrency=1)
+        while self.task._trials.on_trial is None:
+            downloader.give(downloader.waiting[0])
+        first = self.task._trials.on_trial
+        last = max({"a", "b", "c"} - {first})
+        self.task.remove_parent(last)
+        before = len(downloader.asked)
+        while downloader.waiting:
+            downloader.give(downloader.waiting[0])
+        self.failureResultOf(started)
+        tried = {asked.addr for asked in downloader.asked[before:]}
+        self.assertEqual(tried - {first}, {"a", "b", "c"} - {first, last})

@@ -278,6 +278,22 @@ class LieTests(PlanTestCase):
             self.assertEqual(isinstance(self.plan.failure(), EndDisputed), is_disputed, parents)
         self.assertEqual(hours, 24)
 
+    def test_disputed_again(self) -> None:
+        """An end that was disputed for nothing is disputed again when the download has taken twice as long."""
+        self.begin("a", "b", at_once=2)
+        self.give(self.ask())
+        for request in self.ask_all():
+            if request.parent == "b":
+                self.refuse(request, piece(request.number, offset=7))
+        taken = []
+        for hour in range(100):
+            self.wait(3600.0)
+            self.ask_all()
+            if self.plan.reputation.is_end_disputed:
+                taken.append(hour + 1)
+                self.plan.reputation.is_end_disputed = False  # as the trials do, where no parent is right alone
+        self.assertEqual(taken, [19, 38, 76])
+
     def test_withdrawn_from_a_liar(self) -> None:
         """A piece that was requested from a liar, and that no other parent has, is lost: the download ends."""
         requests = {request.number: request for request in self.begin_with_first("a", "b")}

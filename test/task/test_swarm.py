@@ -63,6 +63,14 @@ class WhichPieceTests(SwarmTestCase):
         self.assertEqual((first.number, self.plan.pieces.swarm.rarest_parents), (7, 1))
         self.assertEqual(first.parent, "a")
 
+    def test_parents_that_are_left(self) -> None:
+        """A parent that is asked no more does not count: what it had is rarer from then on."""
+        self.join(a=range(10), b=[n for n in range(10) if n != 7], c=[7], d=[7])
+        self.assertNotEqual(self.ask().number, 7)
+        self.plan.remove_parent("c")
+        self.plan.remove_parent("d")
+        self.assertEqual((self.ask().number, self.plan.pieces.swarm.rarest_parents), (7, 1))
+
     def test_at_random(self) -> None:
         """Among equally rare pieces chance decides, which is given to the plan."""
         first = set()

@@ -268,6 +268,18 @@ class LateTests(PlanTestCase):
                 self.give(request)
         self.assertEqual(sizes, [2, 4, 4])
 
+    def test_neither(self) -> None:
+        """A piece that is neither late nor early changes nothing."""
+        requests = self.begin_with_first("a", at_once=4, late_after=8.0)
+        sizes = []
+        for seconds in (9, 2, 2):
+            self.wait(seconds)
+            for request in requests:
+                self.give(request)
+            requests = self.ask_all()
+            sizes.append(len(requests))
+        self.assertEqual(sizes, [2, 2, 2])
+
     def test_unseen(self) -> None:
         """Over a transport that shows no progress, a time-out of pieces that shared the way puts no parent out."""
         requests = self.begin_with_first("a", at_once=8)
