@@ -12,16 +12,27 @@ from grpc import StatusCode
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTCP
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import Request
 
 from benchmarks.processes import free_port
 from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.cluster.membership import Membership
+from dragonfly_vortex.cluster.requests import CandidateParent, TaskAnnouncement
+from dragonfly_vortex.config import Config
+from dragonfly_vortex.daemon.scheduled_parents import ScheduledParents
+from dragonfly_vortex.downloaders.factory import Negotiation
+from dragonfly_vortex.events import Waiting, WaitReason
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
+from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.testing.scripted_origin import Asked, ScriptedOrigin
+from dragonfly_vortex.transport_table import GRPC, TCP
+from dragonfly_vortex.wire import PieceKind
 from test.daemon.clustered import ClusterTestCase
 from test.rpc.announcing_parent import AnnouncingParent, says_and_waits
 from test.rpc.local_peer import LENGTH, PIECES, until
+from test.task.parents import PlayedDownloader
 
 
 class ScheduledTests(ClusterTestCase):
@@ -173,6 +184,102 @@ class ScheduledTests(ClusterTestCase):
         (heard,) = self.scheduler.heard
         self.assertEqual(heard.words.count("download_piece_back_to_source_finished_request"), 2)
         self.assertEqual(heard.words[-1], "download_peer_back_to_source_finished_request")
+
+
+class _PlayedMembership:
+    """A cluster that answers when the test does."""
+
+    address = ("127.0.0.1", 4000)
+
+    def __init__(self) -> None:
+        self.looked_up: list[str] = []
+        self.answers: list[Deferred[tuple[str, int] | None]] = []
+        self.complaints: list[str] = []
+        self.offered: Callable[[tuple[CandidateParent, ...]], None]
+
+    def register(self, request: TaskAnnouncement, offered: Any, nothing_offered: Any) -> _PlayedMembership:
+        """A scheduler offers what the test says."""
+        self.offered = offered
+        return self
+
+    def find_host(self, task_id: str, host_id: str) -> Deferred[tuple[str, int] | None]:
+        """The test answers."""
+        self.looked_up.append(host_id)
+        self.answers.append(Deferred())
+        return self.answers[-1]
+
+    def reschedule(self, reason: str) -> None:
+        """Other parents are asked for."""
+        self.complaints.append(reason)
+
+    def finish(self) -> None:
+        """The download is over."""
+
+
+class MetTests(SynchronousTestCase):
+    """The children of one download, and the complaints about its parents, without a cluster."""
+
+    def setUp(self) -> None:
+        self.cluster = _PlayedMembership()
+        negotiation = Negotiation([GRPC, TCP], Config(), IReactorTCP(reactor), PlayedDownloader({}))
+        request = TaskAnnouncement(kind=PieceKind.STANDARD, task_id="ab" * 32)
+        self.parents = ScheduledParents(
+            cast(Membership, self.cluster), request, negotiation, scheme=GRPC.scheme, source=""
+        )
+
+    def offer(self, *ports: int) -> None:
+        """A scheduler offers the parents at these ports."""
+        self.cluster.offered(
+            tuple(CandidateParent(str(port), str(port), "127.0.0.1", port, "Running", 0) for port in ports)
+        )
+
+    def test_once(self) -> None:
+        """A host is looked up once, while that lasts and after it was found."""
+        for _ in range(2):
+            self.parents.meet("host")
+        self.cluster.answers[0].callback(("127.0.0.1", 5000))
+        self.parents.meet("host")
+        self.assertEqual((self.cluster.looked_up, self.parents._children), (["host"], ["grpc://127.0.0.1:5000"]))
+
+    def test_not_found(self) -> None:
+        """A host that was not found, or whose lookup failed, is looked up again when its child asks again."""
+        self.parents.meet("host")
+        self.cluster.answers[0].callback(None)
+        self.parents.meet("host")
+        self.cluster.answers[1].errback(CallFailed(Status(StatusCode.UNAVAILABLE, "away")))
+        self.parents.meet("host")
+        self.assertEqual(self.cluster.looked_up, ["host"] * 3)
+
+    def test_most(self) -> None:
+        """No more than sixteen hosts are looked up."""
+        for number in range(20):
+            self.parents.meet(f"host-{number}")
+        self.assertEqual(len(self.cluster.looked_up), 16)
+
+    def test_over(self) -> None:
+        """When the download is over no host is looked up, and one that is found then is not asked."""
+        self.parents.meet("host")
+        self.parents.finish()
+        self.cluster.answers[0].callback(("127.0.0.1", 5000))
+        self.parents.meet("another")
+        self.assertEqual((self.cluster.looked_up, self.parents._children), (["host"], []))
+
+    def test_offered_too(self) -> None:
+        """A child that is a parent already is not asked in turn."""
+        self.offer(5000)
+        self.parents.meet("host")
+        self.cluster.answers[0].callback(("127.0.0.1", 5000))
+        self.assertEqual(self.parents._children, [])
+
+    def test_complaint(self) -> None:
+        """Other parents are asked for once for each offer, and not where there was none."""
+        waiting = Waiting(reason=WaitReason.SILENT_PARENT, text="it is silent", parent="a", seconds=5.0)
+        self.parents.on_event(waiting)
+        for port in (5000, 5001):
+            self.offer(port)
+            self.parents.on_event(waiting)
+            self.parents.on_event(waiting)
+        self.assertEqual(self.cluster.complaints, ["it is silent"] * 2)
 
 
 def _ignore(*told: object) -> None:
