@@ -368,7 +368,7 @@ def _add_probe(commands: _Commands[_Parser]) -> None:
         metavar="DURATION",
         type=values.duration,
         default=5.0,
-        help="how long to wait for each reply; default: 5s",
+        help="how long to wait for a connection (at least 2s) and for each reply; default: 5s",
     )
     parser.add_argument(
         "--config", metavar="FILE", type=Path, help="the configuration, with the files for TLS; default: none"

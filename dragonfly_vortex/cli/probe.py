@@ -183,7 +183,7 @@ class _Prober:
 
     :param parent: the address.
     :param endpoint: connects to it.
-    :param timeout: seconds for each answer.
+    :param timeout: seconds for each answer; to connect it has at least :data:`CONNECT_TIMEOUT`.
     """
 
     def __init__(
@@ -194,6 +194,7 @@ class _Prober:
         self._is_secure = parent.is_secure
         self._endpoint = endpoint
         self._timeout = timeout
+        self._connect_timeout = max(timeout, CONNECT_TIMEOUT)
         self._task_id = secrets.token_hex(32)  # no peer has it
         self._refusal = ""
 
@@ -230,12 +231,12 @@ class _Prober:
         factory = Factory.forProtocol(_Asking)
         factory.noisy = False
         try:
-            connecting = connect_within(CONNECT_TIMEOUT, self._clock, self._endpoint, factory)
+            connecting = connect_within(self._connect_timeout, self._clock, self._endpoint, factory)
             return await connecting  # type: ignore[return-value]  # an endpoint promises any protocol
         except CancelledError:
             raise
         except Exception as error:
-            reason = why_unreachable(error, CONNECT_TIMEOUT)
+            reason = why_unreachable(error, self._connect_timeout)
             if reason.startswith("TLS: "):
                 reason = f"a failure of {reason}"
             raise NoVortexPeer(self._address, reason) from error
@@ -304,7 +305,8 @@ def probe(arguments: Namespace) -> ExitStatus:
     reactor = load_reactor(needs_tls=parent.is_secure)
 
     async def work() -> tuple[_Findings, _Rate | None]:
-        findings = await _Prober(reactor, parent, _endpoint(reactor, parent, config), arguments.timeout).run()
+        endpoint = _endpoint(reactor, parent, config, max(arguments.timeout, CONNECT_TIMEOUT))
+        findings = await _Prober(reactor, parent, endpoint, arguments.timeout).run()
         return findings, await _measure(reactor, arguments, config) if arguments.task else None
 
     result = run_reactor(reactor, lambda: Deferred.fromCoroutine(work()), None)
@@ -325,13 +327,13 @@ def probe(arguments: Namespace) -> ExitStatus:
     return ExitStatus.DONE
 
 
-def _endpoint(reactor: IPeerReactor, parent: ParentAddress, config: Config) -> IStreamClientEndpoint:
-    """What connects to the address."""
+def _endpoint(reactor: IPeerReactor, parent: ParentAddress, config: Config, timeout: float) -> IStreamClientEndpoint:
+    """What connects to the address, in that many seconds at most."""
     if not parent.is_secure:
-        return client_endpoint(reactor, str(parent), CONNECT_TIMEOUT)
+        return client_endpoint(reactor, str(parent), timeout)
     from dragonfly_vortex.transport.tls import client_tls_from
 
-    return client_endpoint(reactor, str(parent), CONNECT_TIMEOUT, client_tls_from(client_tls(config)))
+    return client_endpoint(reactor, str(parent), timeout, client_tls_from(client_tls(config)))
 
 
 async def _measure(reactor: IPeerReactor, arguments: Namespace, config: Config) -> _Rate:

@@ -230,4 +230,5 @@ class OtherServerTests(SynchronousTestCase):
             port = silent.getsockname()[1]
             self.assert_told(f"127.0.0.1:{port}", "no answer within 0.2 s", timeout="200ms")
             self.assert_told(f"tls://127.0.0.1:{port}", "no connection within 2 s", timeout="200ms")
+            self.assert_told(f"tls://127.0.0.1:{port}", "no connection within 2.2 s", timeout="2200ms")
         self.assert_told("no-such-host.invalid:4005", "the name cannot be resolved")
