@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -136,9 +137,16 @@ class InheritedTests(SynchronousTestCase):
         self.assertEqual(ran.stdout, "1 True\n", ran.stderr)
 
     def ports(self) -> list[int]:
-        """Two free ports."""
-        with socket.create_server(("127.0.0.2", 0)) as one, socket.create_server(("127.0.0.2", 0)) as other:
-            return [each.getsockname()[1] for each in (one, other)]
+        """Two ports that are free at 127.0.0.2, and where no process can listen at 127.0.0.1 until the test ends."""
+        ports: list[int] = []
+        while len(ports) < 2:
+            held = socket.socket()
+            self.addCleanup(held.close)
+            held.bind(("127.0.0.1", 0))
+            port: int = held.getsockname()[1]
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.2", port)):
+                ports.append(port)
+        return ports
 
     def serve(self, workers: Sequence[str] = ()) -> None:
         """Both doors serve where they were handed over, and only there; systemd hears of it."""
