@@ -119,6 +119,9 @@ _REFUSED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
 _OTHER_PROTOCOLS = ("WRONG_VERSION_NUMBER", "http1.x server", "Failed parsing HTTP/2")
 """What grpcio says, in part, when the parent speaks another protocol."""
 
+_NOT_STARTED = ("(HTTP status 502)", "(HTTP status 503)", "(HTTP status 504)")
+"""What grpcio says, in part, when a proxy answers by HTTP/1 that the parent behind it is not there, or not yet."""
+
 _TOO_LONG = "Received message larger than max"
 """What grpcio says when a reply is longer than a channel allows."""
 
@@ -156,7 +159,7 @@ def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
     if status.code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LONG in status.text:
         return UnexpectedPiece(parent, piece_id, f"expected a shorter reply: {printable(status.text)}")
     reason = f"expected the piece, got status {status.code.name}: {printable(_in_words(status.text))}"
-    if status.text.startswith(_NOT_CONNECTED):
+    if status.text.startswith(_NOT_CONNECTED) and not any(part in status.text for part in _NOT_STARTED):
         for parts, refusal in ((_REFUSED, CertificateRejected), (_OTHER_PROTOCOLS, OtherProtocol)):
             if any(part in status.text for part in parts):
                 return refusal(parent, piece_id, reason)

@@ -132,6 +132,7 @@ class ConnectionWordsTests(SynchronousTestCase):
             ("Tls handshake failed: WRONG_VERSION_NUMBER", OtherProtocol),
             ("Failed parsing HTTP/2", OtherProtocol),
             ("Trying to connect an http1.x server (HTTP status 400)", OtherProtocol),
+            ("Failed parsing HTTP/2 (Trying to connect an http1.x server (HTTP status 503))", ParentUnreachable),
             ("Socket closed", ParentUnreachable),
         ):
             text = f"failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.1:4000: {said}"
