@@ -596,8 +596,10 @@ class ChainTests(SynchronousTestCase):
         self.content = (seed / "file").read_bytes()
         self.task_id = hashlib.sha256(self.content).hexdigest()
         with Daemon(seed) as origin, Daemon(peers[0]) as first, Daemon(peers[1]):
-            children = [self.fetch(peers[1], first), self.fetch(peers[0], origin)]
-            self.wait_until_said(children[0], "does not have the task")
+            children = []
+            for parent, peer in ((first, peers[1]), (origin, peers[0])):
+                children.append(self.fetch(peer, parent))
+                self.wait_until_said(children[-1], "does not have the task")
             store_pieces(seed / "data", self.content, range(4))
             for child in children:
                 out, err = child.communicate(timeout=120)
