@@ -21,4 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.disable()  # what is loaded stays: a collector would look for garbage in it again and again, and find none
     from dragonfly_vortex.cli.run import run  # not earlier, so that the collector is off
 
-    return run(arguments)
+    try:
+        return run(arguments)
+    finally:
+        gc.freeze()  # the process ends: the collector need not look at what a command has loaded

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -45,8 +45,31 @@ _PLAIN_TYPES = {
 """What a value without quotes is, by its text; the first that matches as a whole. All else is text."""
 
 
+class _TooDeep(Exception):
+    """Collections are nested too deep. Its argument is the event with which the limit is passed."""
+
+
 class Loader(yaml.SafeLoader):
-    """PyYAML's loader with serde_yaml's types."""
+    """PyYAML's loader with serde_yaml's types. It stops at a limit of depth, because it recurses."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+
+    def get_event(self) -> Any:
+        """
+        Take the next event.
+
+        :raises _TooDeep: it opens one level too many.
+        """
+        event = super().get_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._depth += 1
+            if self._depth > MAX_DEPTH:
+                raise _TooDeep(event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._depth -= 1
+        return event
 
 
 Loader.yaml_implicit_resolvers = {}  # those of YAML 1.1 are not inherited
@@ -64,8 +87,10 @@ def read_document(file: str) -> Section:
     """
     text = _text(file)
     try:
-        _check_depth(file, text)
         root = yaml.compose(text, Loader=Loader)
+    except _TooDeep as error:
+        reason = f"expected at most {MAX_DEPTH} levels of keys and lists; got more"
+        raise ConfigError(file, _line(error.args[0]), "", reason) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         _refuse(file, mark.line + 1 if mark else 1, _one_line(error.context, error.problem), error)
@@ -101,24 +126,6 @@ def _text(file: str) -> str:
         raise ConfigError(
             file, line, "", f"expected text in UTF-8; got the byte {content[error.start]:#04x}"
         ) from error
-
-
-def _check_depth(file: str, text: str) -> None:
-    """
-    Refuse what is nested too deep before it is composed, which recurses.
-
-    :raises ConfigError: at the place where the limit is passed.
-    """
-    depth = 0
-    for event in yaml.parse(text, Loader=Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ConfigError(
-                    file, _line(event), "", f"expected at most {MAX_DEPTH} levels of keys and lists; got more"
-                )
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
 
 
 def _refuse(file: str, line: int, problem: str, cause: Exception) -> NoReturn:

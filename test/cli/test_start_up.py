@@ -31,6 +31,14 @@ except SystemExit: pass
 print("loaded at a collection:", *(name for name in collected if name.startswith("dragonfly_vortex.cli.")))
 """
 
+_LEFT = """
+import gc, sys
+from dragonfly_vortex.cli import main
+status = main(sys.argv[1:])
+print(len(gc.get_objects()), file=sys.stderr)
+sys.exit(status)
+"""
+
 _NEVER = {
     *("difflib", "heapq", "random", "secrets", "select", "socket", "ssl", "tempfile", "twisted", "grpc", "tqdm"),
     *(
@@ -58,11 +66,11 @@ class BudgetTests(SynchronousTestCase):
         (self.directory / "file").write_bytes(b"content")
         self.task_id = import_file(self.directory / "file", directory=self.directory)
 
-    def loaded(self, *arguments: str) -> set[str]:
-        """The modules that a command loads."""
-        command = [sys.executable, "-c", _LOADED, *arguments]
+    def said(self, program: str, *arguments: str) -> list[str]:
+        """The words that a program, which runs a command, writes on standard error."""
+        command = [sys.executable, "-c", program, *arguments]
         ran = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=True)
-        return set(ran.stderr.split())
+        return ran.stderr.split()
 
     def test_budget(self) -> None:
         """``list``, ``stat`` and ``import`` load few modules, and none that they do not need."""
@@ -71,12 +79,17 @@ class BudgetTests(SynchronousTestCase):
             (("stat", self.task_id), 56, 130),
             (("import", "file"), 59, 130),
         ):
-            loaded = self.loaded(*command)
+            loaded = set(self.said(_LOADED, *command))
             own = {name for name in loaded if name.partition(".")[0] == "dragonfly_vortex"}
             never = _NEVER if command[0] == "import" else _NEVER | {"hashlib", "isal"}
             self.assertEqual(loaded & never, set(), command)
             self.assertLessEqual(len(own), ours, (command, sorted(own)))
             self.assertLessEqual(len(loaded - own), others, (command, sorted(loaded - own)))
+
+    def test_nothing_to_collect_at_the_end(self) -> None:
+        """What a command has loaded is not looked through for garbage when its process ends."""
+        (left,) = self.said(_LEFT, "list")
+        self.assertLess(int(left), 100)
 
     def test_no_collection(self) -> None:
         """Nothing of the command is loaded before the collector of garbage is off, which would find none."""

@@ -5,8 +5,9 @@ Tests for :mod:`dragonfly_vortex.config.reading`.
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from dragonfly_vortex.config.reading import read_document
+from dragonfly_vortex.config.reading import Loader, read_document
 from dragonfly_vortex.config.yaml_tree import Items, Scalar, Section
 from dragonfly_vortex.errors import ConfigError
 from test.config.files import ConfigFileTestCase
@@ -33,6 +34,21 @@ class ReadDocumentTests(ConfigFileTestCase):
         Read a file with this content.
         """
         return read_document(self.write(content))
+
+    def test_parsed_once(self) -> None:
+        """
+        A file is parsed once, which is most of the time that it takes to read one.
+        """
+        begun = []
+        begin = Loader.parse_stream_start
+
+        def count(loader: Loader) -> Any:
+            begun.append(loader)
+            return begin(loader)
+
+        self.patch(Loader, "parse_stream_start", count)
+        self.assertEqual(plain(self.read("a: 1\n")), {"a": "1"})
+        self.assertEqual(len(begun), 1)
 
     def test_texts_tags_and_lines(self) -> None:
         """
