@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-__all__ = ["Ending", "FlatLock", "FlatSemaphore", "add_deadline", "failures_of", "outlast"]
+__all__ = ["Ending", "FlatLock", "add_deadline", "failures_of", "outlast"]
 
 _T = TypeVar("_T")
 
@@ -54,9 +54,9 @@ class Ending:
                 over.callback(None)
 
 
-class _Flat:
+class FlatLock(DeferredLock):
     """
-    Releases to any number of holders that release at once. Twisted's :meth:`release` calls the next holder from inside
+    A lock for any number of holders that release at once. Twisted's :meth:`release` calls the next holder from inside
     itself: some hundred that do not wait for anything then exceed Python's depth of calls, and nothing is released any
     more.
     """
@@ -69,22 +69,8 @@ class _Flat:
         if self._releases > 1:
             return
         while self._releases:
-            super().release()  # type: ignore[misc] # that of the class beside this one
+            super().release()
             self._releases -= 1
-
-
-class FlatLock(_Flat, DeferredLock):
-    """A :class:`DeferredLock` for which any number may wait."""
-
-
-class FlatSemaphore(_Flat, DeferredSemaphore):
-    """A :class:`DeferredSemaphore` for which any number may wait."""
-
-    def take(self) -> bool:
-        """Acquire it without a Deferred, if it is free. Returns whether it was."""
-        is_free = self.tokens > 0
-        self.tokens -= is_free
-        return is_free
 
 
 async def failures_of(deferreds: Iterable[Deferred[Any]]) -> list[Failure]:

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.deferreds import Ending, FlatLock, FlatSemaphore, add_deadline, failures_of, outlast
+from dragonfly_vortex.deferreds import Ending, FlatLock, add_deadline, failures_of, outlast
 
 
 class EndingTests(SynchronousTestCase):
@@ -88,15 +88,6 @@ class FlatLockTests(SynchronousTestCase):
         for each in holders:
             self.successResultOf(each)
         self.assertEqual((done, lock.locked), ([*range(600)], False))
-
-    def test_many_places(self) -> None:
-        """So it is with places of which there are several."""
-        places, first = FlatSemaphore(2), Deferred[int]()
-        running = [places.run(lambda: first) for _ in range(2)]
-        running += [places.run(lambda: 1) for _ in range(600)]
-        first.callback(0)
-        self.assertEqual([self.successResultOf(each) for each in running][2:], [1] * 600)
-        self.assertEqual(places.tokens, 2)
 
 
 class FailuresTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ each piece: then the next one gets a new connection at once. The end of its conn
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import cast
 
@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT
-from dragonfly_vortex.deferreds import Ending, FlatSemaphore
+from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
@@ -55,6 +55,7 @@ class _Asked(Struct, kw_only=True, eq=False):
     :param since: when it was made.
     :param connection: the connection that the piece was asked for on last; None before it was asked for.
     :param is_late: whether it has been given up for that.
+    :param has_place: whether it is one of those that may have a connection at once.
     """
 
     request: DownloadPieceRequest
@@ -62,6 +63,7 @@ class _Asked(Struct, kw_only=True, eq=False):
     since: float
     connection: VortexClientProtocol | None = None
     is_late: bool = False
+    has_place: bool = False
 
 
 @implementer(IClient)
@@ -94,7 +96,9 @@ class TCPClient:
         self._factory = VortexClientFactory(address, settings, self._connection_ended)
         self._idle_timeout = idle_timeout
         self._connect_timeout = connect_timeout
-        self._places = FlatSemaphore(connections_per_address)
+        self._places = connections_per_address  # that are free
+        self._waiting: deque[Deferred[None]] = deque()  # each fires when there is a place for its request
+        self._is_admitting = False
         self._open: dict[VortexClientProtocol, float | None] = {}  # when each has had its last piece, None: none yet
         self._kept: OrderedDict[VortexClientProtocol, float] = OrderedDict()  # since when idle; longest first
         self._under_way: dict[Deferred[DownloadPieceResponse], _Asked] = {}
@@ -130,8 +134,9 @@ class TCPClient:
 
     def _begin(self, asked: _Asked) -> Deferred[DownloadPieceResponse]:
         """Fetch a piece: over a kept connection at once, if there is one that is good for it."""
-        kept = self._take_kept() if self._places.tokens and not self._is_stopping else None
-        if kept is not None and self._places.take():
+        kept = self._take_kept() if self._places and not self._is_stopping else None
+        if kept is not None:
+            self._take_place(asked)
             return self._ask_kept(asked, kept)
         request = asked.request
         try:  # before a connection is made for what cannot be asked for
@@ -142,12 +147,16 @@ class TCPClient:
 
     async def _download(self, asked: _Asked) -> DownloadPieceResponse:
         """Wait for a place, and fetch a piece over a kept connection, or else over a new one."""
-        await self._places.acquire()
+        if not self._places:
+            place: Deferred[None] = Deferred(self._waiting.remove)
+            self._waiting.append(place)
+            await place
+        self._take_place(asked)
         kept = None if self._is_stopping else self._take_kept()
         return await (self._ask_new(asked) if kept is None else self._ask_kept(asked, kept))
 
     def _ask_kept(self, asked: _Asked, connection: VortexClientProtocol) -> Deferred[DownloadPieceResponse]:
-        """Fetch a piece over a connection, with a place that is given back in the end."""
+        """Fetch a piece over a connection, which is kept for the next one."""
         asked.connection = connection
         try:
             result = connection.download_piece(asked.request)
@@ -159,7 +168,6 @@ class TCPClient:
 
     def _kept_gave(self, response: DownloadPieceResponse, connection: VortexClientProtocol) -> DownloadPieceResponse:
         self._keep(connection)
-        self._places.release()
         return response
 
     def _kept_failed(
@@ -169,27 +177,26 @@ class TCPClient:
         if failure.check(ParentUnreachable) and not connection.answered:
             # It had ended before it was asked, which could not be seen: that is no fault of the parent.
             return Deferred.fromCoroutine(self._ask_new(asked))
-        self._places.release()
         return failure
 
     async def _ask_new(self, asked: _Asked) -> DownloadPieceResponse:
-        """Fetch a piece over a new connection, with a place that is given back in the end."""
+        """Fetch a piece over a new connection, which is kept for the next one."""
+        if self._is_stopping:
+            raise self._closed()
+        connection = asked.connection = await self._connect(asked.request)
         try:
-            if self._is_stopping:
-                raise self._closed()
-            connection = asked.connection = await self._connect(asked.request)
-            try:
-                return await connection.download_piece(asked.request)
-            finally:
-                self._keep(connection)
+            return await connection.download_piece(asked.request)
         finally:
-            self._places.release()
+            self._keep(connection)
 
     def _ended(
         self, outcome: DownloadPieceResponse | Failure, result: Deferred[DownloadPieceResponse], asked: _Asked
     ) -> DownloadPieceResponse | Failure:
         """Handle the end of a request, however it ended."""
         self._under_way.pop(result, None)
+        if asked.has_place:
+            self._places += 1
+            self._admit()
         self._look_no_more()
         if self._is_stopping:
             return Failure(self._closed())
@@ -204,7 +211,7 @@ class TCPClient:
         return Failure(PieceTimeout(self.address, name, reason))
 
     async def _connect(self, request: DownloadPieceRequest) -> VortexClientProtocol:
-        while len(self._kept) > self._places.tokens:  # only those of a parent that seems to close them
+        while len(self._kept) > self._places:  # only those of a parent that seems to close them
             self._give_up(next(iter(self._kept)))
         try:
             endpoint = self._make_endpoint(self.address)
@@ -217,6 +224,21 @@ class TCPClient:
         protocol = cast(VortexClientProtocol, connection)  # an endpoint promises any protocol; the factory makes ours
         self._open[protocol] = None
         return protocol
+
+    # -- places
+
+    def _take_place(self, asked: _Asked) -> None:
+        """Count a request among those that may have a connection."""
+        self._places -= 1
+        asked.has_place = True
+
+    def _admit(self) -> None:
+        """Let the next requests go on. One that ends at once leaves its place to the loop: there may be hundreds."""
+        if not self._is_admitting:
+            self._is_admitting = True
+            while self._places and self._waiting:
+                self._waiting.popleft().callback(None)
+            self._is_admitting = False
 
     # -- connections
 
