@@ -1,7 +1,7 @@
 """
 Brings a growing file to the disk: :class:`WriteBack` writes each piece's bytes there soon after they arrive,
 :class:`Reservation` has room for the whole reserved when its length is known, and :class:`Allocation` makes room a
-little ahead while it is not. All work in a thread.
+little ahead while it is not. :class:`SparePlace` is room for a second copy of a piece. All work in a thread.
 
 With the first, the end of a download has little to wait for, and so many bytes never wait for the disk that the kernel
 would stop the reactor's thread when it writes more. With the second, a write costs the reactor's thread less, because
@@ -11,16 +11,23 @@ only at its end, and so room is made as the file grows.
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+from typing import IO
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.files import read_exactly, write_all
+from dragonfly_vortex.geometry import BLOCK_LENGTH
 from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.storage.disk import allocate, write_back
 
-__all__ = ["WORTH_A_THREAD", "Allocation", "Reservation", "WriteBack"]
+__all__ = ["WORTH_A_THREAD", "Allocation", "Reservation", "SparePlace", "WriteBack"]
 
 
 WORTH_A_THREAD = 1024 * 1024
@@ -239,3 +246,59 @@ class Reservation:
         else:
             self.length = content_length
         self._changed()
+
+
+class SparePlace:
+    """
+    A place of its own for another copy of a piece: two requests for one piece never write to the same bytes, because
+    one could spoil what the other has verified. It is a file without a name, which ends with its descriptor, however
+    this process ends.
+
+    :param directory: where it takes its room: on the file system that the piece goes to in the end.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """
+        The file, open for reading and writing.
+
+        :raises OSError: it is not open.
+        """
+        if self._file is None:
+            raise OSError(errno.EBADF, "the place of another copy of a piece is not open")
+        return self._file.fileno()
+
+    def open(self) -> None:
+        """
+        Make the file. Blocks.
+
+        :raises OSError: it cannot be made.
+        """
+        self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115  # close() closes it
+
+    def copy(self, place: FilePlace, length: int, is_held: Callable[[], bool] = lambda: True) -> None:
+        """
+        Copy the piece to its place. Blocks.
+
+        :param place: of its first byte.
+        :param length: bytes of it.
+        :param is_held: whether that place may still be written.
+        :raises OSError: it cannot be read, or not be written.
+        """
+        buffer = memoryview(bytearray(min(BLOCK_LENGTH, length)))
+        for start in range(0, length, BLOCK_LENGTH):
+            block = buffer[: length - start]
+            read_exactly(self.descriptor, block, start)
+            if not is_held():
+                raise OSError(errno.ECANCELED, "another download has taken this piece over")
+            write_all(place.descriptor, block, place.offset + start)
+
+    def close(self) -> None:
+        """Close the file, which frees its room. Blocks; closed already, nothing is done."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()

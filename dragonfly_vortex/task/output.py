@@ -1,9 +1,7 @@
 """
-The file as a target of a download, which is complete and verified or not there; and the place of a piece in the file of
-any target.
+The file as a target of a download, which is complete and verified or not there.
 
-Opening, publishing and discarding block and are done in a thread; a piece's bytes are written in the reactor's, as they
-come.
+Opening, publishing and discarding block and are done in a thread.
 """
 
 from __future__ import annotations
@@ -12,17 +10,16 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.download_target import IDownloadTarget
-from dragonfly_vortex.errors import OutputError, OutputExists, PieceRefused, VortexError
-from dragonfly_vortex.files import write_all
-from dragonfly_vortex.interfaces import IFileSink, InThread
-from dragonfly_vortex.model import Claim, FilePlace, Found
+from dragonfly_vortex.errors import OutputError, OutputExists, VortexError
+from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.model import Claim, Found
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
 from dragonfly_vortex.storage.disk import MOST_UNWRITTEN, free_run, reserve
 from dragonfly_vortex.storage.kept_file import KeptFile
@@ -30,15 +27,7 @@ from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.disk import WORTH_A_THREAD, WriteBack
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["HasDescriptor", "Output", "OutputSink", "OutputTarget"]
-
-
-class HasDescriptor(Protocol):
-    """An object with a file that a piece can be written to."""
-
-    @property
-    def descriptor(self) -> int:
-        """A file, open for reading and writing."""
+__all__ = ["Output", "OutputTarget"]
 
 
 class Output:
@@ -264,79 +253,3 @@ class OutputTarget:
 
     def failure(self, reason: str) -> VortexError:
         return OutputError(f"{self._output.target}: {reason}")
-
-
-@implementer(IFileSink)
-class OutputSink:
-    """
-    The place of one piece in a file. Its content, for :meth:`finish`, is the number of bytes.
-
-    :param output: whatever has the file open.
-    :param judge: raises :class:`~dragonfly_vortex.errors.PieceRefused` for metadata that cannot be right.
-    :param is_alone: whether the file is for this piece alone, which begins at its first byte then.
-    """
-
-    def __init__(
-        self, output: HasDescriptor, judge: Callable[[PieceMetadata], None], *, is_alone: bool = False
-    ) -> None:
-        self.length: int | None = None
-        """Bytes of the piece; None before the parent has said it."""
-        self.refusal: PieceRefused | None = None
-        """Why the piece was refused; None where it was not."""
-        self.is_revoked = False
-        self.is_held: Callable[[], bool] = lambda: True
-        """Whether the piece may still be written here, see :class:`~dragonfly_vortex.interfaces.Claim`."""
-        self._output = output
-        self._judge = judge
-        self._is_alone = is_alone
-        self._at = 0
-        self._written = 0
-
-    @property
-    def received(self) -> int:
-        """Bytes of the piece that have arrived."""
-        return self._written
-
-    def revoke(self) -> None:
-        """Take the place away: later writes to it raise an error."""
-        self.is_revoked = True
-
-    def begin(self, metadata: PieceMetadata) -> None:
-        try:
-            self._judge(metadata)
-        except PieceRefused as refusal:
-            self.refusal = refusal
-            raise
-        self.length = metadata.length
-        self._at = 0 if self._is_alone else metadata.offset
-        self._written = 0
-
-    def write(self, data: bytes | memoryview) -> None:
-        place = self.place()
-        written = os.pwrite(place.descriptor, data, place.offset)
-        if written < len(data):
-            write_all(place.descriptor, memoryview(data)[written:], place.offset + written)
-        self.wrote(len(data))
-
-    def place(self) -> FilePlace:
-        """See :meth:`IFileSink.place`."""
-        if self.is_revoked:
-            raise OSError("the place of this piece has been taken away")
-        self._check_held()
-        return FilePlace(self._output.descriptor, self._at + self._written)
-
-    def wrote(self, length: int) -> None:
-        """See :meth:`IFileSink.wrote`."""
-        self._written += length
-        self._check_held()  # if it was lost meanwhile, what has just been written is not to be counted on
-
-    def _check_held(self) -> None:
-        """Write no piece that another download has taken over."""
-        if not self.is_held():
-            raise OSError("another download has taken this piece over")
-
-    def finish(self) -> int:
-        return self._written
-
-    def fail(self) -> None:
-        """See :meth:`IPieceSink.fail`. What was written stays where it is, until the piece is written again."""

@@ -9,34 +9,31 @@ one copy is made at a time, and the end of a download waits for it.
 
 from __future__ import annotations
 
-import errno
-import tempfile
+import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from dragonfly_vortex.deferreds import FlatLock, outlast
 from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import PieceRefused, SinkFailed
 from dragonfly_vortex.events import PieceUnderWay
-from dragonfly_vortex.files import read_exactly, write_all
-from dragonfly_vortex.geometry import BLOCK_LENGTH
-from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread
+from dragonfly_vortex.files import write_all
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IFileSink, InThread
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
 from dragonfly_vortex.system_calls import reason_of
-from dragonfly_vortex.task.output import OutputSink
+from dragonfly_vortex.task.disk import SparePlace
 from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["Answer", "Requests", "SparePlace"]
-
+__all__ = ["Answer", "OutputSink", "Requests"]
 
 _PATIENCE = 2.0
 """Seconds that cancelled requests have to end. One that does not is left behind: what it still receives is written
@@ -60,6 +57,90 @@ class Answer(Struct, frozen=True, kw_only=True):
     seconds: float
     refusal: PieceRefused | None = None
     received: int = 0
+
+
+class HasDescriptor(Protocol):
+    """An object with a file that a piece can be written to."""
+
+    @property
+    def descriptor(self) -> int:
+        """A file, open for reading and writing."""
+
+
+@implementer(IFileSink)
+class OutputSink:
+    """
+    The place of one piece in a file. Its content, for :meth:`finish`, is the number of bytes.
+
+    :param output: whatever has the file open.
+    :param judge: raises :class:`~dragonfly_vortex.errors.PieceRefused` for metadata that cannot be right.
+    :param is_alone: whether the file is for this piece alone, which begins at its first byte then.
+    """
+
+    def __init__(
+        self, output: HasDescriptor, judge: Callable[[PieceMetadata], None], *, is_alone: bool = False
+    ) -> None:
+        self.length: int | None = None
+        """Bytes of the piece; None before the parent has said it."""
+        self.refusal: PieceRefused | None = None
+        """Why the piece was refused; None where it was not."""
+        self.is_revoked = False
+        self.is_held: Callable[[], bool] = lambda: True
+        """Whether the piece may still be written here, see :class:`~dragonfly_vortex.interfaces.Claim`."""
+        self._output = output
+        self._judge = judge
+        self._is_alone = is_alone
+        self._at = 0
+        self._written = 0
+
+    @property
+    def received(self) -> int:
+        """Bytes of the piece that have arrived."""
+        return self._written
+
+    def revoke(self) -> None:
+        """Take the place away: later writes to it raise an error."""
+        self.is_revoked = True
+
+    def begin(self, metadata: PieceMetadata) -> None:
+        try:
+            self._judge(metadata)
+        except PieceRefused as refusal:
+            self.refusal = refusal
+            raise
+        self.length = metadata.length
+        self._at = 0 if self._is_alone else metadata.offset
+        self._written = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        place = self.place()
+        written = os.pwrite(place.descriptor, data, place.offset)
+        if written < len(data):
+            write_all(place.descriptor, memoryview(data)[written:], place.offset + written)
+        self.wrote(len(data))
+
+    def place(self) -> FilePlace:
+        """See :meth:`IFileSink.place`."""
+        if self.is_revoked:
+            raise OSError("the place of this piece has been taken away")
+        self._check_held()
+        return FilePlace(self._output.descriptor, self._at + self._written)
+
+    def wrote(self, length: int) -> None:
+        """See :meth:`IFileSink.wrote`."""
+        self._written += length
+        self._check_held()  # if it was lost meanwhile, what has just been written is not to be counted on
+
+    def _check_held(self) -> None:
+        """Write no piece that another download has taken over."""
+        if not self.is_held():
+            raise OSError("another download has taken this piece over")
+
+    def finish(self) -> int:
+        return self._written
+
+    def fail(self) -> None:
+        """See :meth:`IPieceSink.fail`. What was written stays where it is, until the piece is written again."""
 
 
 class _UnderWay(Struct, frozen=True, kw_only=True):
@@ -119,7 +200,7 @@ class Requests:
         """
         Ask a parent for a piece.
 
-        :param judge: as for :class:`~dragonfly_vortex.task.output.OutputSink`.
+        :param judge: as for :class:`OutputSink`.
         :param needs_claim: whether the piece is to be written; otherwise ``judge`` refuses it once it is described.
         """
         if request.is_spare:
@@ -308,59 +389,3 @@ def _end_delay(result: None, delay: IDelayedCall) -> None:
     """Cancel a delayed call that has not been called."""
     if delay.active():
         delay.cancel()
-
-
-class SparePlace:
-    """
-    A place of its own for another copy of a piece: two requests for one piece never write to the same bytes, because
-    one could spoil what the other has verified. It is a file without a name, which ends with its descriptor, however
-    this process ends.
-
-    :param directory: where it takes its room: on the file system that the piece goes to in the end.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._file: IO[bytes] | None = None
-
-    @property
-    def descriptor(self) -> int:
-        """
-        The file, open for reading and writing.
-
-        :raises OSError: it is not open.
-        """
-        if self._file is None:
-            raise OSError(errno.EBADF, "the place of another copy of a piece is not open")
-        return self._file.fileno()
-
-    def open(self) -> None:
-        """
-        Make the file. Blocks.
-
-        :raises OSError: it cannot be made.
-        """
-        self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115  # close() closes it
-
-    def copy(self, place: FilePlace, length: int, is_held: Callable[[], bool] = lambda: True) -> None:
-        """
-        Copy the piece to its place. Blocks.
-
-        :param place: of its first byte.
-        :param length: bytes of it.
-        :param is_held: whether that place may still be written.
-        :raises OSError: it cannot be read, or not be written.
-        """
-        buffer = memoryview(bytearray(min(BLOCK_LENGTH, length)))
-        for start in range(0, length, BLOCK_LENGTH):
-            block = buffer[: length - start]
-            read_exactly(self.descriptor, block, start)
-            if not is_held():
-                raise OSError(errno.ECANCELED, "another download has taken this piece over")
-            write_all(place.descriptor, block, place.offset + start)
-
-    def close(self) -> None:
-        """Close the file, which frees its room. Blocks; closed already, nothing is done."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()

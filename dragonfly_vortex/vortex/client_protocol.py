@@ -238,7 +238,8 @@ class VortexClientProtocol(Protocol):
         if taken:
             self._conversation.content_taken(taken)
             self._conversation.receive_data(rest)
-            self._pace.spend(taken + len(rest))
+            if self._pace.is_limited:
+                self._pace.spend(taken + len(rest))
             self._hear()
 
     def _decrypt(self, receiver: PieceReceiver, left: int) -> tuple[int, bytes]:

@@ -1,15 +1,18 @@
-"""Tests of a growing file's way to the disk, and of the room ahead of it: real files, threads that the test runs."""
+"""Tests of a file's way to the disk, of the room ahead of it and beside it: real files, threads that the test runs."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.task import disk
-from dragonfly_vortex.task.disk import Allocation, Reservation, WriteBack
+from dragonfly_vortex.task.disk import Allocation, Reservation, SparePlace, WriteBack
 from test.task.test_file_hash import HeldThreads
 
 MIB = 1024 * 1024
@@ -250,3 +253,51 @@ class ReservationTests(SynchronousTestCase):
         self.assertNoResult(stopped)
         self.asked[0][1].callback(None)
         self.assertIsNone(self.successResultOf(stopped))
+
+
+class SparePlaceTests(SynchronousTestCase):
+    """A place in a directory of its own, and a file that the piece goes to."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.spare = SparePlace(self.directory)
+        self.addCleanup(self.spare.close)
+        self.target = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, self.target)
+
+    def test_copied(self) -> None:
+        """A piece is copied to its place, whatever its length, and nothing else is written."""
+        self.spare.open()
+        content = os.urandom(2 * MIB + 5)
+        os.pwrite(self.spare.descriptor, content, 0)
+        os.pwrite(self.target, b"before", 0)
+        self.spare.copy(FilePlace(self.target, 6), len(content))
+        self.assertEqual(os.pread(self.target, 3 * MIB, 0), b"before" + content)
+
+    def test_no_name(self) -> None:
+        """The file has no name, so that nothing is left when the process is killed; closed again, it is closed."""
+        self.spare.open()
+        self.assertEqual(list(self.directory.iterdir()), [])
+        for _ in range(2):
+            self.spare.close()
+        self.assertRaises(OSError, lambda: self.spare.descriptor)
+
+    def test_too_short(self) -> None:
+        """What is not there cannot be copied."""
+        self.spare.open()
+        os.pwrite(self.spare.descriptor, b"abc", 0)
+        self.assertRaisesRegex(OSError, "expected 4 bytes", self.spare.copy, FilePlace(self.target, 0), 4)
+
+    def test_lost(self) -> None:
+        """Nothing is copied to the place of a piece that another download has taken over meanwhile."""
+        self.spare.open()
+        os.pwrite(self.spare.descriptor, bytes(2 * MIB), 0)
+        held = [True, False]
+        with self.assertRaisesRegex(OSError, "taken this piece over"):
+            self.spare.copy(FilePlace(self.target, 0), 2 * MIB, partial(held.pop, 0))
+        self.assertEqual(os.fstat(self.target).st_size, MIB)
+
+    def test_no_directory(self) -> None:
+        """Where there is no directory there is no place."""
+        self.assertRaises(OSError, SparePlace(self.directory / "none").open)

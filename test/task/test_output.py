@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import os
-import resource
 import zlib
-from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 from twisted.internet.defer import execute
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyClass, verifyObject
+from zope.interface.verify import verifyClass
 
 from dragonfly_vortex.download_target import IDownloadTarget
-from dragonfly_vortex.errors import OutputError, PieceRefused
-from dragonfly_vortex.interfaces import IFileSink
-from dragonfly_vortex.model import Claim, FilePlace, Found
+from dragonfly_vortex.errors import OutputError
+from dragonfly_vortex.model import Claim, Found
 from dragonfly_vortex.storage.disk import MOST_UNWRITTEN
 from dragonfly_vortex.task import disk
 from dragonfly_vortex.task import output as output_module
-from dragonfly_vortex.task.output import Output, OutputSink, OutputTarget
+from dragonfly_vortex.task.output import Output, OutputTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.task.test_file_hash import HeldThreads
-
-
-def metadata(offset: int) -> PieceMetadata:
-    """A piece that starts there."""
-    return PieceMetadata(number=0, offset=offset, length=3, digest="")
 
 
 class OutputTestCase(SynchronousTestCase):
@@ -118,81 +110,6 @@ class OutputTests(OutputTestCase):
         self.assertEqual(len(self.names()), 1)
         self.opened().publish(0)
         self.assertEqual(self.names(), ["file"])
-
-
-class OutputSinkTests(OutputTestCase):
-    """The place of a piece."""
-
-    def test_provides(self) -> None:
-        """It is an IFileSink."""
-        self.assertTrue(verifyObject(IFileSink, OutputSink(self.opened(), lambda _: None)))
-
-    def test_writes(self) -> None:
-        """Bytes go to the piece's place, one after the other; begun again, from its start."""
-        output = self.opened()
-        sink = OutputSink(output, lambda _: None)
-        sink.begin(metadata(4))
-        sink.write(b"xx")
-        sink.fail()
-        sink.begin(metadata(4))
-        sink.write(b"ab")
-        sink.write(memoryview(b"c"))
-        sink.write(b"")
-        self.assertEqual(sink.finish(), 3)
-        self.assertEqual(os.pread(output.descriptor, 99, 0), b"\0\0\0\0abc")
-
-    def test_written_by_others(self) -> None:
-        """The client learns where the next byte goes, and its bytes count like written ones."""
-        output = self.opened()
-        sink = OutputSink(output, lambda _: None)
-        sink.begin(metadata(4))
-        sink.write(b"a")
-        self.assertEqual(sink.place(), FilePlace(output.descriptor, 5))
-        os.pwrite(output.descriptor, b"bc", 5)
-        sink.wrote(2)
-        sink.write(b"d")
-        self.assertEqual(sink.finish(), 4)
-        self.assertEqual(os.pread(output.descriptor, 99, 0), b"\0\0\0\0abcd")
-
-    def test_judged(self) -> None:
-        """A piece that cannot be is refused."""
-
-        def refuse(_: PieceMetadata) -> None:
-            raise PieceRefused("no")
-
-        self.assertRaises(PieceRefused, OutputSink(self.opened(), refuse).begin, metadata(0))
-
-    def test_revoked(self) -> None:
-        """When its place is taken away, nothing is written any more."""
-        output = self.opened()
-        sink = OutputSink(output, lambda _: None)
-        sink.begin(metadata(0))
-        sink.revoke()
-        self.assertRaises(OSError, sink.write, b"abc")
-        self.assertRaises(OSError, sink.place)
-        self.assertEqual(os.fstat(output.descriptor).st_size, 0)
-
-    def test_lost(self) -> None:
-        """A piece that another download has taken over is not written, and one lost meanwhile is not counted on."""
-        output = self.opened()
-        sink = OutputSink(output, lambda _: None)
-        sink.begin(metadata(0))
-        for held, written in (([False], b""), ([True, False], b"abc")):
-            sink.is_held = partial(held.pop, 0)
-            self.assertRaises(OSError, sink.write, b"abc")
-            self.assertEqual(os.pread(output.descriptor, 99, 0), written)
-        sink.is_held = bool
-        self.assertRaises(OSError, sink.place)
-        self.assertRaises(OSError, sink.wrote, 1)
-
-    def test_full(self) -> None:
-        """A write that the system refuses is its error."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, (soft, hard))
-        sink = OutputSink(self.opened(), lambda _: None)
-        sink.begin(metadata(0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2, hard))
-        self.assertRaises(OSError, sink.write, b"abc")
 
 
 PIECE = PieceMetadata(number=0, offset=0, length=3, digest="crc32:0")

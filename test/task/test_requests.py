@@ -1,8 +1,9 @@
-"""Tests of the requests that are under way and of a second copy's place, with a clock and answers of the tests' own."""
+"""Tests of the requests that are under way, with a clock and answers of the tests' own; and of their sinks."""
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,22 +14,28 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
+from dragonfly_vortex.errors import PieceRefused
 from dragonfly_vortex.events import PieceUnderWay
-from dragonfly_vortex.interfaces import DownloadPieceRequest
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IFileSink
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace
-from dragonfly_vortex.task.output import OutputSink, OutputTarget
-from dragonfly_vortex.task.requests import Answer, Requests, SparePlace
+from dragonfly_vortex.task.output import OutputTarget
+from dragonfly_vortex.task.requests import Answer, OutputSink, Requests
 from dragonfly_vortex.task.timing import Request
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.task.parents import PlayedDownloader, PlayedParent
 
 OTHERS = Claim(is_ours=False)
-MIB = 1024 * 1024
+
+
+def metadata(offset: int) -> PieceMetadata:
+    """A piece that starts there."""
+    return PieceMetadata(number=0, offset=offset, length=3, digest="")
 
 
 class Place:
-    """A file that nothing is written to."""
+    """An open file."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -284,49 +291,77 @@ class CopyTests(SynchronousTestCase):
         self.assertEqual(os.pread(self.descriptor, 4, 0), b"b:02")
 
 
-class SparePlaceTests(SynchronousTestCase):
-    """A place in a directory of its own, and a file that the piece goes to."""
+class OutputSinkTests(SynchronousTestCase):
+    """The place of a piece."""
 
     def setUp(self) -> None:
-        self.directory = Path(self.mktemp())
-        self.directory.mkdir()
-        self.spare = SparePlace(self.directory)
-        self.addCleanup(self.spare.close)
-        self.target = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
-        self.addCleanup(os.close, self.target)
+        descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, descriptor)
+        self.output = Place(descriptor)
 
-    def test_copied(self) -> None:
-        """A piece is copied to its place, whatever its length, and nothing else is written."""
-        self.spare.open()
-        content = os.urandom(2 * MIB + 5)
-        os.pwrite(self.spare.descriptor, content, 0)
-        os.pwrite(self.target, b"before", 0)
-        self.spare.copy(FilePlace(self.target, 6), len(content))
-        self.assertEqual(os.pread(self.target, 3 * MIB, 0), b"before" + content)
+    def test_provides(self) -> None:
+        """It is an IFileSink."""
+        self.assertTrue(verifyObject(IFileSink, OutputSink(self.output, lambda _: None)))
 
-    def test_no_name(self) -> None:
-        """The file has no name, so that nothing is left when the process is killed; closed again, it is closed."""
-        self.spare.open()
-        self.assertEqual(list(self.directory.iterdir()), [])
-        for _ in range(2):
-            self.spare.close()
-        self.assertRaises(OSError, lambda: self.spare.descriptor)
+    def test_writes(self) -> None:
+        """Bytes go to the piece's place, one after the other; begun again, from its start."""
+        sink = OutputSink(self.output, lambda _: None)
+        sink.begin(metadata(4))
+        sink.write(b"xx")
+        sink.fail()
+        sink.begin(metadata(4))
+        sink.write(b"ab")
+        sink.write(memoryview(b"c"))
+        sink.write(b"")
+        self.assertEqual(sink.finish(), 3)
+        self.assertEqual(os.pread(self.output.descriptor, 99, 0), b"\0\0\0\0abc")
 
-    def test_too_short(self) -> None:
-        """What is not there cannot be copied."""
-        self.spare.open()
-        os.pwrite(self.spare.descriptor, b"abc", 0)
-        self.assertRaisesRegex(OSError, "expected 4 bytes", self.spare.copy, FilePlace(self.target, 0), 4)
+    def test_written_by_others(self) -> None:
+        """The client learns where the next byte goes, and its bytes count like written ones."""
+        sink = OutputSink(self.output, lambda _: None)
+        sink.begin(metadata(4))
+        sink.write(b"a")
+        self.assertEqual(sink.place(), FilePlace(self.output.descriptor, 5))
+        os.pwrite(self.output.descriptor, b"bc", 5)
+        sink.wrote(2)
+        sink.write(b"d")
+        self.assertEqual(sink.finish(), 4)
+        self.assertEqual(os.pread(self.output.descriptor, 99, 0), b"\0\0\0\0abcd")
+
+    def test_judged(self) -> None:
+        """A piece that cannot be is refused."""
+
+        def refuse(_: PieceMetadata) -> None:
+            raise PieceRefused("no")
+
+        self.assertRaises(PieceRefused, OutputSink(self.output, refuse).begin, metadata(0))
+
+    def test_revoked(self) -> None:
+        """When its place is taken away, nothing is written any more."""
+        sink = OutputSink(self.output, lambda _: None)
+        sink.begin(metadata(0))
+        sink.revoke()
+        self.assertRaises(OSError, sink.write, b"abc")
+        self.assertRaises(OSError, sink.place)
+        self.assertEqual(os.fstat(self.output.descriptor).st_size, 0)
 
     def test_lost(self) -> None:
-        """Nothing is copied to the place of a piece that another download has taken over meanwhile."""
-        self.spare.open()
-        os.pwrite(self.spare.descriptor, bytes(2 * MIB), 0)
-        held = [True, False]
-        with self.assertRaisesRegex(OSError, "taken this piece over"):
-            self.spare.copy(FilePlace(self.target, 0), 2 * MIB, partial(held.pop, 0))
-        self.assertEqual(os.fstat(self.target).st_size, MIB)
+        """A piece that another download has taken over is not written, and one lost meanwhile is not counted on."""
+        sink = OutputSink(self.output, lambda _: None)
+        sink.begin(metadata(0))
+        for held, written in (([False], b""), ([True, False], b"abc")):
+            sink.is_held = partial(held.pop, 0)
+            self.assertRaises(OSError, sink.write, b"abc")
+            self.assertEqual(os.pread(self.output.descriptor, 99, 0), written)
+        sink.is_held = bool
+        self.assertRaises(OSError, sink.place)
+        self.assertRaises(OSError, sink.wrote, 1)
 
-    def test_no_directory(self) -> None:
-        """Where there is no directory there is no place."""
-        self.assertRaises(OSError, SparePlace(self.directory / "none").open)
+    def test_full(self) -> None:
+        """A write that the system refuses is its error."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, (soft, hard))
+        sink = OutputSink(self.output, lambda _: None)
+        sink.begin(metadata(0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2, hard))
+        self.assertRaises(OSError, sink.write, b"abc")

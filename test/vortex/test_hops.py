@@ -5,6 +5,7 @@ reply at a child, from its bytes to the piece's commit.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -119,15 +120,28 @@ class _ChildHops:
 class ChildHopsTests(PeerTestCase):
     """A child that downloads into its storage, over TCP."""
 
-    async def test_reply(self) -> None:
-        """A piece is committed after at most 22 modules: the others run where something is rare."""
-        parent = await self.parent()
+    async def fewest(self, piece_length: int) -> list[str]:
+        """The modules that a reply runs through: the fewest of some pieces. Others run where something is rare."""
+        content = os.urandom(16 * piece_length)
+        self.path.write_bytes(content)
+        import_file(self.path, self.directory / "parent", PieceKind.STANDARD, piece_length)
+        parent = self.peer("parent", listen=["tcp:0:interface=127.0.0.1"])
+        await parent.ready()
         child = self.peer("child", parents=[f"tcp://{address_of(parent)}"])
         hops = _ChildHops()
         sys.setprofile(hops.see)
         try:
-            await child.download(self.task_id).done
+            await child.download(hashlib.sha256(content).hexdigest()).done
         finally:
             sys.setprofile(None)
-        modules = min((sorted(modules) for modules in hops.pieces), key=len)
-        self.assertLessEqual(len(modules), 22, modules)
+        return min((sorted(modules) for modules in hops.pieces), key=len)
+
+    async def test_small(self) -> None:
+        """A piece that comes with its header is committed after at most 20 modules."""
+        modules = await self.fewest(64 << 10)
+        self.assertLessEqual(len(modules), 20, modules)
+
+    async def test_large(self) -> None:
+        """One that is spliced needs three more: to splice, to read back, and to make room in the file."""
+        modules = await self.fewest(1 << 20)
+        self.assertLessEqual(len(modules), 23, modules)
