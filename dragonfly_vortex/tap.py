@@ -1,4 +1,7 @@
-"""``twistd dfvortex``: its options, and the service that they make. The plugin names this module."""
+"""
+``twistd dfvortex``: its options, and the service that they make. The plugin names this module. ``twist``, which runs
+the same plugins, has its own log and neither a PID file nor a directory.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, NoReturn, TextIO, cast
 
 import msgspec.structs
+from twisted.application.app import ServerOptions
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
@@ -57,6 +61,11 @@ class Options(usage.Options):
     has_default_health_port = False
     """Whether the configuration does not name the port of the pages for probes."""
 
+    @property
+    def twistd(self) -> ServerOptions | None:
+        """The options of ``twistd``; None where another program runs the service."""
+        return self.parent if isinstance(self.parent, ServerOptions) else None
+
     def opt_version(self) -> NoReturn:
         """Display the version of dragonfly_vortex and exit."""
         print(f"dfvortex {__version__}")
@@ -80,7 +89,7 @@ class Options(usage.Options):
                 read_dynconfig(self.loaded.config.dynconfig.file)
             self.file = os.path.abspath(self["config"] or DEFAULT_FILE)
             require_descriptors(peer_descriptors(self.loaded.config))
-            _check_places(self.parent)
+            _check_places(self.twistd)
         except (UsageError, TooFewDescriptors) as error:
             raise SystemExit(f"dfvortex: {error}") from error
 
@@ -96,7 +105,7 @@ def _completed(config: Config, dynconfig: Path | None) -> Config:
     return config if dynconfig is None else replace(config, dynconfig=replace(config.dynconfig, file=dynconfig))
 
 
-def _check_places(twistd: usage.Options | None) -> None:
+def _check_places(twistd: ServerOptions | None) -> None:
     """
     Check whether ``twistd`` can use its working directory and its PID file, for which it would print a traceback.
 
@@ -119,9 +128,9 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-    log_file = _log_file(options.parent)
+    log_file = _log_file(options.twistd)
     log = DaemonLog(options.loaded.config.log)
-    stream = log_file or _standard_output(options.parent)
+    stream = log_file or _standard_output(options.twistd)
     services = _Services(None if stream is None else log.observer(cast(TextIO, stream)))
     peer = _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings)
     peer.dynconfig = options.dynconfig
@@ -135,7 +144,7 @@ def makeService(options: Options) -> IService:
     return services
 
 
-def _log_file(twistd: usage.Options | None) -> LogFile | None:
+def _log_file(twistd: ServerOptions | None) -> LogFile | None:
     """
     The file that ``twistd`` is to log to, opened; None where it logs elsewhere.
 
@@ -154,7 +163,7 @@ def _log_file(twistd: usage.Options | None) -> LogFile | None:
     return log_file
 
 
-def _standard_output(twistd: usage.Options | None) -> TextIO | None:
+def _standard_output(twistd: ServerOptions | None) -> TextIO | None:
     """The standard output, if ``twistd`` is to log there; None where it logs elsewhere."""
     if twistd is None or twistd["logger"] or twistd["syslog"] or not twistd["nodaemon"]:
         return None

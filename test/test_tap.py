@@ -227,6 +227,14 @@ class DaemonTests(SynchronousTestCase):
             self.assertEqual(daemon.wait(), 1)
             self.assertRegex(daemon.log, rf"\Adfvortex: {reason}\n\Z")
 
+    def test_twist(self) -> None:
+        """``twist``, which has no such places, runs the peer, too."""
+        write_config(self.directory)
+        command = (PROGRAMS / "twist", "--log-format=text", "dfvortex")
+        with Daemon(self.directory, command=command) as daemon:
+            self.assertTrue(self.fetch(daemon, self.import_file()) == self.content)
+            self.assertEqual(daemon.stop(), 0)
+
     def test_port_in_use(self) -> None:
         """A port that cannot be had is one line in the log, and a status that is not 0; no PID file is left."""
         with socket.create_server(("127.0.0.1", 0)) as other:
