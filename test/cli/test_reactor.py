@@ -47,6 +47,32 @@ except VortexError as error:
 """
 
 
+TLS = """
+import sys
+if sys.argv[1]:
+    import OpenSSL.SSL
+from dragonfly_vortex.cli.reactor import load_reactor
+load_reactor(needs_tls=bool(sys.argv[2]))
+print(*(name in sys.modules for name in ("OpenSSL", "OpenSSL.SSL", "twisted.internet._newtls")))
+"""
+
+
+class LoadTests(SynchronousTestCase):
+    """A reactor with and without TLS."""
+
+    def test_tls(self) -> None:
+        """It has TLS where that is needed, or is loaded already; or else pyOpenSSL is not loaded, and can be later."""
+        for is_loaded, needs_tls, has_tls in (
+            ("", "", False),
+            ("", "yes", True),
+            ("yes", "", True),
+            ("yes", "yes", True),
+        ):
+            command = [sys.executable, "-c", TLS, is_loaded, needs_tls]
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            self.assertEqual((ran.stdout, ran.stderr), (f"{has_tls} {has_tls} {has_tls}\n", ""), command[-2:])
+
+
 class RunTests(SynchronousTestCase):
     """Each run has a process of its own: a reactor cannot run twice."""
 
