@@ -205,12 +205,14 @@ class ParentDropped(Struct, frozen=True, kw_only=True, tag_field="event", tag="p
     :param has_lied: whether what it sent or said contradicts what is known. It is added again only where the parents
         that contradict it turn out to have lied.
     :param has_failed: whether it has lied, or has not given what it was asked for.
+    :param rests: whether it is added again by itself after a pause.
     """
 
     parent: str
     reason: str
     has_lied: bool = False
     has_failed: bool = False
+    rests: bool = False
 
 
 class DigestMismatched(Struct, frozen=True, kw_only=True, tag_field="event", tag="digest_mismatched"):

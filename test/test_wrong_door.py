@@ -25,7 +25,7 @@ from dragonfly_vortex.config import (
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.errors import OtherProtocol, ParentFailed, ParentSpokeWrongly, ParentUnreachable, PieceError
+from dragonfly_vortex.errors import OtherProtocol, ParentSpokeWrongly, ParentUnreachable, PieceError
 from dragonfly_vortex.testing.pieces import TASK_ID
 from test.certificates import Authority, Issued
 
@@ -102,7 +102,7 @@ class WrongDoorTests(TestCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         vortex, grpc = await self.peer(Authority(directory).issue())
-        over_tcp = await self.reason("tcp", f"127.0.0.1:{vortex}", (ParentFailed,))
+        over_tcp = await self.reason("tcp", f"127.0.0.1:{vortex}", (OtherProtocol,))
         self.assertIn("expected TLS (tls://)", over_tcp)
         over_grpc = await self.reason("grpc", f"grpc://127.0.0.1:{grpc}", (ParentUnreachable,))
         self.assertIn("does the other side want TLS (grpcs://)", over_grpc)

@@ -16,7 +16,15 @@ from msgspec import Struct
 
 from dragonfly_vortex.cli.terminal import ProgressBar, counted, verified_against
 from dragonfly_vortex.cli.values import STDOUT
-from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, PiecesDropped, Waiting
+from dragonfly_vortex.events import (
+    DownloadedTask,
+    DownloadEvent,
+    ParentAdded,
+    ParentDropped,
+    PieceKept,
+    PiecesDropped,
+    Waiting,
+)
 from dragonfly_vortex.transport_table import SOURCES, TRANSPORTS
 
 if TYPE_CHECKING:
@@ -68,6 +76,7 @@ class Report(AbstractContextManager["Report"]):
             is_quiet=arguments.quiet or self._is_json,
         )
         self._kept: dict[int, tuple[str, str, int]] = {}  # parent, transport and length of each piece
+        self._asked: set[str] = set()  # the parents that are asked
         self._bar.show(0, None, 0)
         self._way: Way | None = None
 
@@ -98,8 +107,18 @@ class Report(AbstractContextManager["Report"]):
                 self._bar.say(event.reason)
         elif isinstance(event, Waiting):
             self._bar.say(event.text)
+        elif isinstance(event, ParentAdded):
+            self._asked.add(event.parent)
+        elif isinstance(event, ParentDropped):
+            self._drop(event)
         if self._is_json:
             print_json(self._arguments, **msgspec.to_builtins(event))
+
+    def _drop(self, event: ParentDropped) -> None:
+        """Name a parent that failed for good beside others. The result names one that has lied, an error the last."""
+        self._asked.discard(event.parent)
+        if self._asked and event.has_failed and not event.has_lied and not event.rests:
+            self._bar.say(f"parent {event.parent} is asked no more: {event.reason}")
 
     def say(self, line: str) -> None:
         """Show a line that belongs to no event."""

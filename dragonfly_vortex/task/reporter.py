@@ -60,7 +60,11 @@ class Reporter:
                 else:
                     has_lied = not parent.is_honest
                     self._drop(
-                        address, _reason(parent), has_lied=has_lied, has_failed=has_lied or not parent.is_removed
+                        address,
+                        _reason(parent),
+                        has_lied=has_lied,
+                        has_failed=has_lied or not parent.is_removed,
+                        rests=parent.retry_at is not None,
                     )
 
     def _look_at_layout(self, plan: Plan, content_length: int | None) -> None:
@@ -142,10 +146,10 @@ class Reporter:
         """Report a wait."""
         self._report(waiting)
 
-    def _drop(self, address: str, reason: str, *, has_lied: bool = False, has_failed: bool = False) -> None:
-        """Report a parent that is not asked any more."""
+    def _drop(self, address: str, reason: str, **flags: bool) -> None:
+        """Report a parent that is not asked any more, with what is true of it."""
         self._asked.discard(address)
-        self._report(ParentDropped(parent=address, reason=reason, has_lied=has_lied, has_failed=has_failed))
+        self._report(ParentDropped(parent=address, reason=reason, **flags))
 
     def end(self, event: DownloadEvent) -> None:
         """Report the last event. What the listener makes of it changes nothing any more."""

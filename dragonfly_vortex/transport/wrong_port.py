@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["LONGEST", "what_is_sent"]
+__all__ = ["LONGEST", "NEEDS_TLS", "what_is_sent"]
+
+NEEDS_TLS = "expected TLS (tls://) on this port, got a request without it"
+"""The text of the error with which a Vortex port with TLS answers a request without it."""
 
 LONGEST = 9
 """Bytes that are looked at: the header of an HTTP/2 frame."""

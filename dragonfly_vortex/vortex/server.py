@@ -28,6 +28,7 @@ from dragonfly_vortex.interfaces import IPieceStore, IServer
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.transport.socket_options import BACKLOG, SocketOptions, apply_listening_options
 from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
+from dragonfly_vortex.transport.wrong_port import NEEDS_TLS
 from dragonfly_vortex.vortex.accept_balance import Turns
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.server_protocol import VortexServerProtocol
@@ -63,8 +64,7 @@ def tls_expected(data: bytes) -> bytes:
 
     :param data: its first bytes, of a request; the first is the request's packet ID.
     """
-    text = "expected TLS (tls://) on this port, got a request without it"
-    return ErrorReply(packet_id=data[0], code=ErrorCode.INVALID_ARGUMENT, text=text).to_bytes()
+    return ErrorReply(packet_id=data[0], code=ErrorCode.INVALID_ARGUMENT, text=NEEDS_TLS).to_bytes()
 
 
 class SharedSocket(Struct, frozen=True, kw_only=True):

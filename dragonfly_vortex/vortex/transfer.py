@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
 from dragonfly_vortex.errors import (
+    OtherProtocol,
     ParentFailed,
     ParentSpokeWrongly,
     ParentUnreachable,
@@ -29,6 +30,7 @@ from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.transport.tls_errors import kind_of, why_tls_failed
+from dragonfly_vortex.transport.wrong_port import NEEDS_TLS
 from dragonfly_vortex.transport_table import TCP
 from dragonfly_vortex.wire import ContentFinished, ContentReceived, ErrorCode, ErrorReply, Event, PieceContent
 from dragonfly_vortex.wire.messages import printable
@@ -56,6 +58,7 @@ class Transfer:
         "_request",
         "_result",
         "_splicer",
+        "may_need_tls",
         "outcome",
         "receiver",
     )
@@ -72,6 +75,8 @@ class Transfer:
     ) -> None:
         self.receiver: PieceReceiver | None = None
         """Takes the content; None until the parent has said what it will send."""
+        self.may_need_tls = False
+        """Whether nothing has arrived over a connection without TLS: a port with TLS closes without a word."""
         self.outcome: DownloadPieceResponse | PieceError | SinkFailed | None = None
         """How it has ended; None before that."""
         self._parent = parent
@@ -138,6 +143,8 @@ class Transfer:
         reason = f"expected the piece, got error {packet.code}: {printable(packet.text)}"
         if packet.code == ErrorCode.NOT_FOUND:
             self.outcome = PieceNotFound(self._parent, self._piece_id, reason)
+        elif packet.text == NEEDS_TLS:
+            self.outcome = OtherProtocol(self._parent, self._piece_id, reason)
         else:
             self.outcome = ParentFailed(self._parent, self._piece_id, reason, packet.code)
 
@@ -186,7 +193,8 @@ class Transfer:
         """Turn the end of the connection into an error of the piece."""
         failed, how = why_tls_failed(reason), "closed" if isinstance(reason, ConnectionDone) else "lost"
         if self.receiver is None:
-            return kind_of(reason)(self._parent, self._piece_id, failed or f"{how} before a reply")
+            words = f"{how} before a reply" + ("; is it a tls:// address?" if self.may_need_tls else "")
+            return kind_of(reason)(self._parent, self._piece_id, failed or words)
         return PieceTruncated(self._parent, self._piece_id, f"{failed or how} after {self.progress}")
 
     @property

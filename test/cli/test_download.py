@@ -469,10 +469,11 @@ class FailureTests(TestCase):
         await self.assert_fails(5, f"piece 0 from parent {parent.address}", parent.address)
 
     async def test_last_failure_decides(self) -> None:
-        """Where several parents fail in several ways, the status is that of one of them, and the line is one."""
+        """Where several parents fail in several ways, the status is that of the last; each has a line."""
         slow = self.parent({}, [Pause(1.0), End()])
         missing = self.parent({}, [Send(ErrorReply(packet_id=1, code=ErrorCode.INTERNAL, text="no").to_bytes())])
-        await self.assert_fails(5, f"from parent {slow.address}", missing.address, slow.address)
+        lines = rf"parent {missing.address} is asked no more: .*error 3: no\ndfvortex: .*from parent {slow.address}"
+        await self.assert_fails(5, lines, missing.address, slow.address)
 
     async def test_concurrency(self) -> None:
         """No more pieces are under way at once than ``--concurrency`` says, the first of all being alone."""

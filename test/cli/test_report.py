@@ -88,7 +88,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("seconds", "throttled"), (float,)),
     **dict.fromkeys(("numbers", "shares"), (list,)),
     **dict.fromkeys(("lies", "from_source", "task"), (dict,)),
-    **dict.fromkeys(("has_lied", "has_failed"), (bool,)),
+    **dict.fromkeys(("has_lied", "has_failed", "rests"), (bool,)),
 }
 
 
@@ -172,6 +172,18 @@ class ReportTests(SynchronousTestCase):
                     report.take(event)
                 report.say("told")
             self.assertEqual((self.out.getvalue(), self.err.getvalue().splitlines()), ("", expected))
+
+    def test_dropped(self) -> None:
+        """A parent that failed for good beside others is named; one that rests, is removed, lied or was last is not."""
+        with self.report() as report:
+            for parent in "abcde":
+                report.take(ParentAdded(parent=parent))
+            report.take(ParentDropped(parent="a", reason="refused", has_failed=True))
+            report.take(ParentDropped(parent="b", reason="late", has_failed=True, rests=True))
+            report.take(ParentDropped(parent="c", reason="removed"))
+            report.take(ParentDropped(parent="d", reason="wrong", has_failed=True, has_lied=True))
+            report.take(ParentDropped(parent="e", reason="refused", has_failed=True))
+        self.assertEqual(self.err.getvalue(), "dfvortex: parent a is asked no more: refused\n")
 
     def test_json(self) -> None:
         """Each event is a line with the schema's version, its name, and the fields and types of the documentation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.errors import NoParentLeft, ParentRefused, ParentUnreachable
+from dragonfly_vortex.errors import NoParentLeft, ParentRefused, ParentUnreachable, PieceTimeout
 from dragonfly_vortex.events import (
     DigestMismatched,
     DownloadedTask,
@@ -60,6 +60,15 @@ class EventTests(DownloadTestCase):
         self.clock.advance(0.25)
         self.downloader.give(self.downloader.asked[0])
         self.assertEqual(self.kept[0].seconds, 0.25)
+
+    def test_rests(self) -> None:
+        """A parent that failed and will be asked again is dropped for a pause; one that cannot be asked is not."""
+        late = PlayedParent(content=CONTENT, piece_length=100, faults=[PieceTimeout])
+        self.play(a=late, b=PlayedParent(content=CONTENT, piece_length=100, faults=[ParentRefused]))
+        self.download(retry=60.0)
+        reason = "expected a piece, got a fault"
+        dropped = [ParentDropped(parent=name, reason=reason, has_failed=True, rests=name == "a") for name in "ab"]
+        self.assertEqual(self.of(ParentDropped), dropped)
 
     def test_failed(self) -> None:
         """The last event of a failure says why; a parent that cannot be asked is dropped with its reason."""

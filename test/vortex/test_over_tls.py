@@ -26,7 +26,6 @@ from dragonfly_vortex.errors import (
     CertificateRejected,
     DigestMismatch,
     OtherProtocol,
-    ParentFailed,
     ParentUnreachable,
     PieceError,
 )
@@ -363,8 +362,8 @@ class RefusedTests(TLSTestCase):
         self.assertIn("TLS: the certificate was not signed by an authority that is trusted here", parent)
 
     async def test_plain_child(self) -> None:
-        """A child without TLS gets the answer, without TLS, that TLS is expected."""
-        child, parent = await self.refused(self.peer.identity(), self.downloader(), "tcp", ParentFailed)
+        """A child without TLS gets the answer, without TLS, that TLS is expected, and asks no more."""
+        child, parent = await self.refused(self.peer.identity(), self.downloader(), "tcp", OtherProtocol)
         self.assertIn("expected TLS (tls://) on this port, got a request without it", child)
         self.assertIn("TLS: expected TLS, got something else", parent)
 
