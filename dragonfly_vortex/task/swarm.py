@@ -77,11 +77,12 @@ class Swarm:
         """Whether there are several parents, one of which has less than the whole, in pieces of a known length."""
         if len(self._parents) == 1 or self._layout.piece_length is None:
             return False
-        peers = [parent for parent in self._parents.values() if not parent.is_source]
         count = self._layout.told_count
-        return len(peers) > 1 and any(
+        peers = (parent for parent in self._parents.values() if not parent.is_source)
+        is_partial = any(  # this is asked at each step: the first that has less will do
             parent.has_announcer and parent.is_alive and len(parent.announced) != count for parent in peers
         )
+        return is_partial and (len(self._parents) > 2 or not any(map(_is_source, self._parents.values())))
 
     def announced(self, number: int) -> None:
         """Record that one more parent has a piece."""
@@ -120,21 +121,19 @@ class Swarm:
         :param is_free: says whether a piece is neither there nor under way.
         :param end: how many pieces there are; None while that is unknown.
         """
-        best: tuple[tuple[int, float], list[Parent], int] | None = None
+        best: tuple[tuple[int, float], int] | None = None
         first = self._layout.prefix
         last = first + window(self._layout.piece_length or 0)
         for number in range(first, last if end is None else min(end, last)):
-            if not is_free(number):
-                continue
-            able = [parent for parent in ready if number in parent.announced and parent.may_have(number)]
-            if able:
+            if is_free(number) and any(_has(parent, number) for parent in ready):
                 rank = (number, 0.0) if self._is_in_order else (self._announcers[number], self._random())
                 if best is None or rank < best[0]:
-                    best = rank, able, number
+                    best = rank, number
         if best is None:
             return None
-        _, able, number = best
+        _, number = best
         self.rarest_parents = self._announcers[number]
+        able = [parent for parent in ready if _has(parent, number)]
         return min(able, key=lambda parent: (parent.under_way, len(parent.announced), -(parent.rate or 0.0))), number
 
     def better(
@@ -162,3 +161,13 @@ class Swarm:
                 if left > _SOONER * seconds and (best is None or left - seconds > best[0]):
                     best = left - seconds, parent, number
         return None if best is None else (best[1], best[2])
+
+
+def _has(parent: Parent, number: int) -> bool:
+    """Whether a parent that can be asked now has announced a piece, and is worth asking for it."""
+    return number in parent.announced and parent.may_have(number)
+
+
+def _is_source(parent: Parent) -> bool:
+    """Whether a parent is the source."""
+    return parent.is_source

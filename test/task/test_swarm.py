@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from random import Random
+from typing import Any
 
 from dragonfly_vortex.task.scheduler import Plan
-from dragonfly_vortex.task.swarm import WINDOW, window
+from dragonfly_vortex.task.swarm import WINDOW, Swarm, window
 from dragonfly_vortex.task.timing import Request
 from test.task.planning import TASK_ID, PlanTestCase, piece
 
@@ -52,6 +54,21 @@ class SwarmTestCase(PlanTestCase):
         self.give(request)
 
 
+class Looks(dict[Any, Any]):
+    """A table that counts how many of its values, or how often its keys, are looked at."""
+
+    count = 0
+
+    def values(self) -> Iterator[Any]:  # type: ignore[override]
+        for value in super().values():
+            self.count += 1
+            yield value
+
+    def __contains__(self, key: object) -> bool:
+        self.count += 1
+        return super().__contains__(key)
+
+
 class WhichPieceTests(SwarmTestCase):
     """Which piece is asked for."""
 
@@ -82,6 +99,24 @@ class WhichPieceTests(SwarmTestCase):
         again = self.ask().number
         self.join(5, a=range(100), b=[])
         self.assertEqual(self.ask().number, again)
+
+    def test_looks(self) -> None:
+        """For a piece to be a candidate it takes one parent; only for the one that is chosen all are looked at."""
+        self.join(0, 200, is_in_order=False, **{f"p{number}": range(200) for number in range(16)})
+        tables = []
+        for parent in self.plan.parents.values():
+            parent.announced = Looks(parent.announced)
+            tables.append(parent.announced)
+        self.assertIsNotNone(self.plan.next_request())
+        self.assertLess(sum(table.count for table in tables), 300)  # two for each candidate, and for each parent
+
+    def test_looks_at_parents(self) -> None:
+        """Whether parents have different pieces is known with the first that has less."""
+        self.join(0, 200, is_in_order=False, **{f"p{number}": range(200 - number % 2) for number in range(16)})
+        looks = Looks(self.plan.parents)
+        swarm = Swarm(looks, self.plan.layout, self.plan.timing, Random().random)
+        self.assertTrue(swarm.is_on)
+        self.assertEqual(looks.count, 2)
 
     def test_window(self) -> None:
         """Only pieces behind the first gap are chosen, so that the hash of the whole can follow."""
