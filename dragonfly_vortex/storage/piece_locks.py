@@ -265,6 +265,15 @@ class Claims:
         lock = self._taken.get(number if self._by_piece else 0)
         return lock if lock is not None and lock.is_held() else None
 
+    def is_lost(self, number: int) -> bool:
+        """
+        Whether a piece was claimed, has been taken over and has not been released.
+
+        :raises OSError: the file cannot be read.
+        """
+        lock = self._taken.get(number)
+        return lock is not None and not lock.is_held()
+
     def lost(self) -> list[int]:
         """
         The pieces that were claimed, have been taken over and have not been released.

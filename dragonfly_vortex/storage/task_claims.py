@@ -47,7 +47,7 @@ class TaskClaims:
         """
         if self.locks.is_whole_claimed():
             return Claim(is_ours=False, owner=self.locks.owner(WHOLE))
-        if number in self.locks.lost():
+        if self.locks.is_lost(number):
             self.release(number)
         if not self.locks.claim(number) and not self._take_over(number):
             return Claim(is_ours=False, owner=self.locks.owner(number))
@@ -93,7 +93,7 @@ class TaskClaims:
         :param descriptor: the task's file.
         :raises OSError: the file cannot be read.
         """
-        if piece.number in self.locks.lost():
+        if self.locks.is_lost(piece.number):
             return False
         lock = self.locks.lock(piece.number)
         if lock is None:

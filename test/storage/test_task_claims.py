@@ -61,3 +61,34 @@ class TakenOverTests(WritingTestCase):
         self.assertRaises(NotStored, self.numbers)
         self.put(second, 0)
         self.assertEqual(self.numbers(), [0])
+
+
+class CostTests(WritingTestCase):
+    """What a claim costs."""
+
+    def test_own_claim(self) -> None:
+        """For a piece its own claim is looked at, however many others there are."""
+        file = self.opened()
+        self.addCleanup(file.close)
+        reads: list[int] = []
+        read = os.pread
+
+        def count(descriptor: int, length: int, offset: int) -> bytes:
+            """Count a read."""
+            reads.append(offset)
+            return read(descriptor, length, offset)
+
+        self.patch(os, "pread", count)
+
+        def cost(number: int) -> tuple[int, int]:
+            """How often the file of the claims is read for a claim, and for the leave to write its row."""
+            reads.clear()
+            file.claims.take(number)
+            of_claim = len(reads)
+            file.claims.may_commit(metadata_of(number), file.descriptor)
+            return of_claim, len(reads) - of_claim
+
+        first = cost(0)
+        for number in range(1, 50):
+            file.claims.take(number)
+        self.assertEqual(cost(50), first)
