@@ -10,13 +10,13 @@ from __future__ import annotations
 from h2.exceptions import ProtocolError
 from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["FrameAllowance", "FrameCount"]
+__all__ = ["FRAME_HEADER", "HEADERS", "PREFACE", "FrameAllowance", "FrameCount"]
 
-_PREFACE = 24
-"""Bytes with which a client begins, before its first frame."""
+PREFACE = 24
+"""Bytes with which a client begins, before its first frame (RFC 9113, section 3.4)."""
 
-_HEADER = 9
-"""Bytes before the content of a frame."""
+FRAME_HEADER = 9
+"""Bytes before the content of a frame (section 4.1)."""
 
 _MOST_IDLE_FRAMES = 5000
 """Frames beyond those that calls need, such as pings and resets, that a connection may send in :data:`_SHORT_WHILE`."""
@@ -30,8 +30,8 @@ _FRAME = 1024
 _SHORT_WHILE = 10.0
 """Seconds."""
 
-_BEGINS_HEADERS, _CONTINUES_HEADERS = 1, 9
-"""The types of the frames that have a call's headers."""
+HEADERS, _CONTINUES_HEADERS = 1, 9
+"""The types of the frames that have a call's headers (sections 6.2 and 6.10): of the first, and of those after it."""
 
 
 class FrameCount:
@@ -46,7 +46,7 @@ class FrameCount:
         """The frames that have begun."""
         self._most_headers = most_headers
         self._headers = 0
-        self._to_skip = _PREFACE
+        self._to_skip = PREFACE
         self._begun = b""
 
     def add(self, data: bytes) -> None:
@@ -57,21 +57,21 @@ class FrameCount:
         """
         data = self._begun + data if self._begun else data
         at = self._to_skip
-        while at + _HEADER <= len(data):
+        while at + FRAME_HEADER <= len(data):
             length = int.from_bytes(data[at : at + 3], "big")
             self._one(data[at + 3], length)
-            at += _HEADER + length
+            at += FRAME_HEADER + length
         self._begun = data[at:]
         self._to_skip = max(0, at - len(data))
 
     def _one(self, kind: int, length: int) -> None:
         """Count a frame, and the bytes of a call's headers."""
         self.frames += 1
-        if kind == _BEGINS_HEADERS:
+        if kind == HEADERS:
             self._headers = length
         elif kind == _CONTINUES_HEADERS:
             self._headers += length
-        if kind in (_BEGINS_HEADERS, _CONTINUES_HEADERS) and self._headers > self._most_headers:
+        if kind in (HEADERS, _CONTINUES_HEADERS) and self._headers > self._most_headers:
             raise ProtocolError(f"expected at most {self._most_headers} bytes of headers, got {self._headers}")
 
 

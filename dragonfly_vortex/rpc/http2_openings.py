@@ -20,6 +20,8 @@ from h2.events import Event
 from h2.settings import SettingCodes
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from dragonfly_vortex.rpc.http2_frames import FRAME_HEADER, HEADERS, PREFACE
+
 __all__ = ["LATER", "MAX_HEADERS", "Beginning", "Opening", "Openings"]
 
 MAX_HEADERS = 16 * 1024
@@ -43,14 +45,8 @@ _READY = 4
 _PAUSE = 0.1
 """Seconds from the use of a connection until others are made: the child that is being answered comes first."""
 
-_PREFACE = 24
-"""Bytes with which a client begins, before its first frame (RFC 9113, section 3.4)."""
-
-_FRAME_HEADER = 9
-"""Bytes before the content of a frame (section 4.1)."""
-
-_HEADERS, _END_HEADERS = 1, 4
-"""The type of the frame with which a call begins, and its flag where it has all headers (section 6.2)."""
+_END_HEADERS = 4
+"""The flag of the frame with which a call begins where it has all headers (RFC 9113, section 6.2)."""
 
 
 class Opening(NamedTuple):
@@ -226,10 +222,10 @@ def _connection() -> H2Connection:
 
 def _beginnings(data: bytes) -> list[bytes]:
     """What a connection begins with: up to the headers of its first call, and up to their end."""
-    at = _PREFACE
-    while at + _FRAME_HEADER <= len(data):
-        end = at + _FRAME_HEADER + int.from_bytes(data[at : at + 3], "big")
-        if data[at + 3] == _HEADERS:
+    at = PREFACE
+    while at + FRAME_HEADER <= len(data):
+        end = at + FRAME_HEADER + int.from_bytes(data[at : at + 3], "big")
+        if data[at + 3] == HEADERS:
             return [data[:at], data[:end]] if end <= len(data) and data[at + 4] & _END_HEADERS else []
         at = end
     return []

@@ -13,7 +13,16 @@ from collections.abc import Callable
 
 from dragonfly_vortex.address import share_of
 
-__all__ = ["MAX_NUMBERS", "MAX_PLAIN_REQUEST", "MAX_REQUEST", "PIECES_IN_MEMORY", "Budget", "Place", "owner_of"]
+__all__ = [
+    "MAX_NUMBERS",
+    "MAX_PLAIN_REQUEST",
+    "MAX_REQUEST",
+    "PIECES_IN_MEMORY",
+    "READERS",
+    "Budget",
+    "Place",
+    "owner_of",
+]
 
 MAX_NUMBERS = 65_536
 """Piece numbers that a parent may be asked for in one question: 256 GiB in the shortest pieces that Dragonfly makes."""
@@ -27,6 +36,10 @@ MAX_PLAIN_REQUEST = 16 * 1024
 
 PIECES_IN_MEMORY = 256 * 1024 * 1024
 """Bytes of pieces that a peer has in memory at once for gRPC, in each direction: four of the longest."""
+
+
+READERS = 4
+"""Threads that read pieces from files for a door: few, because a disk is no faster for more."""
 
 
 def owner_of(peer: str) -> str:

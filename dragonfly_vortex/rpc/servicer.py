@@ -35,7 +35,7 @@ from dragonfly_vortex.rpc.codec import close_piece, read_reply
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
 from dragonfly_vortex.rpc.host import HostStatus
-from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST, Budget, Place, owner_of
+from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST, READERS, Budget, Place, owner_of
 from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest, path
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
@@ -50,9 +50,6 @@ from dragonfly_vortex.transport_table import GRPC
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["UploadRPCs"]
-
-_READERS = 4
-"""Threads that read pieces from files: few, because a disk is no faster for more."""
 
 _MAX_OPEN = 64
 """Pieces whose file is open at once, waiting for memory or being read."""
@@ -127,7 +124,7 @@ class UploadRPCs:
         self.announcements = Announcements(store, self._sync_message)
         """What is said about complete tasks."""
         self._watches = Watches(store, thread, self._sync_message, self._is_coming, self.announcements)
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="upload-reader")
         self._open = Budget(_MAX_OPEN, fair=True)
         self._questions = Budget(_QUESTIONS_IN_MEMORY, fair=True)
         self._turns = LoopTurns()

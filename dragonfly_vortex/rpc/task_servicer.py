@@ -37,7 +37,7 @@ from dragonfly_vortex.model import OpenPiece, Origin, StoredTask, TaskRequest
 from dragonfly_vortex.rpc.codec import close_piece
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
-from dragonfly_vortex.rpc.limits import Budget, owner_of
+from dragonfly_vortex.rpc.limits import READERS, Budget, owner_of
 from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, TaskMethod, listed_reply, task_methods
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks, SourceEntries
@@ -60,9 +60,6 @@ _M = TypeVar("_M", bound=Message)
 
 MAX_TASK_REQUEST = 256 * 1024
 """Bytes of a request for a task: a URL, headers, certificates."""
-
-_READERS = 4
-"""Threads that read pieces for callers."""
 
 
 class TaskRPCs:
@@ -100,7 +97,7 @@ class TaskRPCs:
         self._spend = spend
         self._refusal = refusal
         self._is_local = service == LOCAL_SERVICE
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="task-reader")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="task-reader")
 
     def methods(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """All methods, by their names."""

@@ -29,7 +29,7 @@ from dragonfly_vortex.task.file_hash import TaskHash
 from dragonfly_vortex.task.reporter import Reporter
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.scheduler import Plan
-from dragonfly_vortex.task.timing import Request, RunningTime
+from dragonfly_vortex.task.timing import TICK, Request, RunningTime
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Fetcher"]
@@ -39,9 +39,6 @@ _MOST_WAITING = 32 * 1024 * 1024
 Bytes that may wait to be hashed before no more is asked for. With as much under way, 8 pieces of 4 MiB, at most 64 MiB
 are left to be hashed when the last piece comes.
 """
-
-_TICK = 0.5
-"""Seconds between two looks at how far the requests are."""
 
 
 class Fetcher:
@@ -97,7 +94,7 @@ class Fetcher:
         self._look_again_at = 0.0
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
-        self._running_time = RunningTime(reactor.seconds(), 2 * _TICK)
+        self._running_time = RunningTime(reactor.seconds(), 2 * TICK)
         self.commits = Commits(reactor, target, plan, reporter, self._advance, self._fail)
         """What is changed at the target."""
         self._turn: Deferred[None] | None = None  # fires when all is there and hashed, or fails
@@ -113,7 +110,7 @@ class Fetcher:
         self.commits.follow(plan)
         self._reporter.follow(plan)
         if not self._ticking.running:
-            self._ticking.start(_TICK, now=False).addErrback(self._fail)
+            self._ticking.start(TICK, now=False).addErrback(self._fail)
         self._inquiries.follow(plan.announcements)
 
     def add_parent(self, address: str) -> None:

@@ -16,10 +16,13 @@ from msgspec import Struct
 
 from dragonfly_vortex.task.parent_state import Parent
 
-__all__ = ["SILENCE", "Request", "RunningTime", "Timing", "backoff"]
+__all__ = ["SILENCE", "TICK", "Request", "RunningTime", "Timing", "backoff"]
 
 SILENCE = 3.0
 """Seconds without a byte after which a request is slow."""
+
+TICK = 0.5
+"""Seconds between two looks at how far the requests are."""
 
 _FAR_LONGER = 4.0
 """How many times as long as another parent takes for a piece a request may take before it is slow."""

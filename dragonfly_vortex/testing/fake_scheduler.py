@@ -29,8 +29,6 @@ from dragonfly_vortex.rpc.event_loop import EventLoopThread
 
 __all__ = ["FakeScheduler", "Heard", "Recording", "read_recordings"]
 
-_SERVICE = "scheduler.v2.Scheduler"
-
 _STREAMS = ("AnnouncePeer", "AnnouncePersistentPeer", "AnnouncePersistentCachePeer")
 
 

@@ -15,6 +15,7 @@ from random import Random
 
 from dragonfly_vortex.errors import TaskError
 from dragonfly_vortex.task.timing import Request
+from dragonfly_vortex.transport.ratelimit import STEPS_PER_SECOND
 from dragonfly_vortex.transport.serving_order import ServingOrder, Turn
 
 __all__ = ["Event", "Lie", "Outcome", "Simulation", "Swarm"]
@@ -163,10 +164,6 @@ class Simulation:
             call()
 
 
-_STEPS_PER_SECOND = 100
-"""As in :mod:`dragonfly_vortex.transport.ratelimit`."""
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class Transfer:
     """
@@ -242,7 +239,7 @@ class Upload:
         if self._is_busy or (turn := self._order.next()) is None:
             return
         self._is_busy = True
-        length = min(turn.left, max(1, int(self._rate / _STEPS_PER_SECOND)))
+        length = min(turn.left, max(1, int(self._rate / STEPS_PER_SECOND)))
         self._later(length / self._rate, partial(self._sent, turn, length))
 
     def _sent(self, turn: Turn, length: int) -> None:

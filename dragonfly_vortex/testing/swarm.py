@@ -30,7 +30,7 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.scheduler import Plan
-from dragonfly_vortex.task.timing import Request
+from dragonfly_vortex.task.timing import TICK, Request
 from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.testing.pieces import TASK_ID
 from dragonfly_vortex.testing.simulation import Event, Lie, Outcome, Simulation, Swarm, Transfer, Upload
@@ -43,9 +43,6 @@ _RIGHT, _FORGED = "crc32:1", "crc32:2"
 
 _CODES = {Lie.INVALID_ARGUMENT: ErrorCode.INVALID_ARGUMENT, Lie.INTERNAL: ErrorCode.INTERNAL}
 """What a liar says that fails."""
-
-_TICK = 0.5
-"""Seconds between two looks of a child at its requests, as in :mod:`dragonfly_vortex.task.download`."""
 
 
 def simulate(
@@ -361,7 +358,7 @@ class _Child:
         """See how far the requests are, and what time has changed."""
         if self.is_over:
             return
-        self._simulation.later(_TICK, self._tick)
+        self._simulation.later(TICK, self._tick)
         self._plan.advance(self._simulation.now)
         self._report()
         self._step()

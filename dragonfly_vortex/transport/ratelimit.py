@@ -16,12 +16,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dragonfly_vortex.transport.serving_order import ServingOrder, Turn
 
-__all__ = ["OUT_OF_REACH", "TokenBucket", "UploadLimiter"]
+__all__ = ["OUT_OF_REACH", "STEPS_PER_SECOND", "TokenBucket", "UploadLimiter"]
 
 OUT_OF_REACH = 20_000_000_000
 """Bytes per second that no process receives, because copying them takes longer: from here on a limit is none."""
 
-_STEPS_PER_SECOND = 100
+STEPS_PER_SECOND = 100
 
 _MAX_STEP = 2 * 1024 * 1024
 """
@@ -55,7 +55,7 @@ class TokenBucket:
         :param rate: bytes per second.
         """
         self.rate = rate
-        self.step = max(1, min(_MAX_STEP, rate // _STEPS_PER_SECOND))
+        self.step = max(1, min(_MAX_STEP, rate // STEPS_PER_SECOND))
 
     @property
     def debt(self) -> float:
