@@ -45,7 +45,7 @@ _ZEROS = bytes(256 * 1024)
 """What the client is given for bytes that did not pass through it."""
 
 _FIRST_READ = 16 * 1024
-"""Bytes of a turn that are read in the ordinary way where the rest of a body is taken past the client."""
+"""Bytes that are read in the ordinary way: of an answer's beginning, and of each turn of a body that is then taken."""
 
 
 class Body(Protocol):
@@ -86,6 +86,8 @@ class SourceConnection(ProtocolWrapper):
 
     def write(self, data: bytes) -> None:
         self._head, self._came = bytearray(), 0  # a request, and its answer comes next
+        if self._socket is not None:
+            self._read_at_once(_FIRST_READ)  # the client copies all that came for each line of the headers
         ProtocolWrapper.write(self, data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
@@ -139,11 +141,15 @@ class SourceConnection(ProtocolWrapper):
                 left -= len(zeros)
                 self._hand_on(zeros)
         missing = 0 if self.body is None else self.body.left
-        read_size = self.factory.read_size
-        self.transport.bufferSize = min(read_size, _FIRST_READ) if missing else read_size  # type: ignore[union-attr]
+        is_asked = self._head is not None  # the next request may have been made by now
+        self._read_at_once(_FIRST_READ if missing or is_asked else self.factory.read_size)
         if self._mark is not None:
             # No more than half of what came at once: so one that sends slowly is read as slowly as before.
             self._mark.set(max(1, min(missing, taken // 2, LOW_WATER)))
+
+    def _read_at_once(self, length: int) -> None:
+        """Have the next bytes come in such parts, or in smaller ones where the limit of all content wants that."""
+        self.transport.bufferSize = min(length, self.factory.read_size)  # type: ignore[union-attr]
 
 
 class _ConnectionFactory(WrappingFactory[SourceConnection]):

@@ -78,6 +78,23 @@ class SplicedTests(SourceCase):
         self.assertGreater(self.splicer.moved, len(CONTENT) // 2)
         self.assertEqual(len(origin._transports), 1)
 
+    async def test_first_read(self) -> None:
+        """Little of a body is read with the headers, whose lines the client cuts off one by one, by copies."""
+        lengths: list[int] = []
+
+        class Noting(FileSink):
+            """Notes how much is written at a time."""
+
+            def write(self, data: bytes | memoryview) -> None:
+                lengths.append(len(data))
+                super().write(data)
+
+        pieces = self.pieces(self.origin(CONTENT))
+        for number in range(2):
+            sink = Noting(self.file.fileno(), number * LENGTH)
+            self.assert_piece(await pieces.download(self.request(number, sink), 30), number)
+        self.assertLessEqual(max(lengths), 16 * 1024)
+
     async def test_several_at_once(self) -> None:
         """Bodies on several connections do not mix."""
         pieces = self.pieces(self.origin(CONTENT))
