@@ -26,7 +26,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dragonfly_vortex.storage.atomic_file import is_named
@@ -215,8 +215,7 @@ class Claims:
     def _begin(self, lock: PieceLock) -> bool:
         """Write down a claim."""
         self._looks.pop(lock.number, None)
-        self._taken.setdefault(lock.number, lock)
-        self.renew()
+        self._show([self._taken.setdefault(lock.number, lock)])
         return True
 
     def renew(self) -> None:
@@ -225,9 +224,13 @@ class Claims:
 
         :raises OSError: the file cannot be written.
         """
+        self._show(list(self._taken.values()))
+
+    def _show(self, locks: Sequence[PieceLock]) -> None:
+        """Show that this process runs, in the places of some locks."""
         self._beat = (self._beat + 1) % (1 << 32)
         owner = OWNER.pack(os.getpid() % (1 << 32), self._beat)
-        for lock in list(self._taken.values()):
+        for lock in locks:
             with self._in_use:
                 if self._descriptor >= 0:
                     os.pwrite(self._descriptor, owner, lock.place + lock.level * OWNER.size)

@@ -181,6 +181,16 @@ class TakeOverTests(ClaimsTestCase):
         self.assertFalse(held.is_held())
         self.assertEqual((first.lost(), third.claim(7), third.lost()), ([], True, []))
 
+    def test_claim_shows_itself(self) -> None:
+        """A claim is written down alone: those before it show with the next beat that their holder runs."""
+        first, second = self.owner(), self.owner()
+        first.claim(7)
+        said = second.owner(7)
+        first.claim(9)
+        self.assertEqual(second.owner(7), said)
+        first.renew()
+        self.assertNotEqual(second.owner(7), said)
+
     def test_given_back(self) -> None:
         """Giving back tells whether the piece had been taken over, once."""
         first, second = self.owner(), self.looking_owner()
