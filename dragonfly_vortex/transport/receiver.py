@@ -65,6 +65,7 @@ class PieceReceiver:
         self._task_id = task_id
         self._sink = sink
         self._splicer = splicer
+        self._file_sink: IFileSink | None = None if splicer is None else IFileSink(sink, None)
         self._allow_empty_digest = allow_empty_digest
         self._hasher: Hasher | None = None
         self._begun = False
@@ -156,7 +157,7 @@ class PieceReceiver:
     def _move(self, sock: socket.socket, length: int) -> int:
         """Have bytes moved from a socket to the sink's file, and hash what is there then; how many."""
         splicer = self._splicer
-        sink: IFileSink | None = None if splicer is None else IFileSink(self._sink, None)
+        sink = self._file_sink
         place = sink.place() if sink is not None else None
         if splicer is None or sink is None or place is None:
             return 0
