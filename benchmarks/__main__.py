@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = vars(_parser().parse_args(given))
     names, docs, is_redraw = (parsed.pop(name) for name in ("names", "docs", "redraw"))
     # As pip does when it installs a package: otherwise some programs would be measured while they compile themselves.
-    compileall.compile_dir(Path(dragonfly_vortex.__file__).parent, quiet=1)
+    earlier = [] if parsed["against"] is None else [parsed["against"] / "dragonfly_vortex"]
+    for package in (Path(dragonfly_vortex.__file__).parent, *earlier):
+        compileall.compile_dir(package, quiet=1)
     status = 0
     for benchmark in names or [contest.BENCHMARK]:
         try:

@@ -58,6 +58,14 @@ class OptionsTests(MainTestCase):
             self.assertEqual(status, 2)
             self.assertIn(because, said)
 
+    def test_compiled(self) -> None:
+        """An earlier version is compiled before it is measured, as this one is."""
+        package = self.docs / "earlier" / "dragonfly_vortex"
+        package.mkdir(parents=True)
+        (package / "module.py").touch()
+        self.run_command("speed", "--redraw", "--against", str(package.parent))
+        self.assertEqual(len(list(package.glob("__pycache__/*.pyc"))), 1)
+
     def test_help(self) -> None:
         """The help names every benchmark, with its question."""
         said = io.StringIO()
