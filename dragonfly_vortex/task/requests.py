@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -327,7 +327,7 @@ class Requests:
             announced_length=request.announced_length,
             is_whole_verified=self._is_whole_verified,
         )
-        coming: Deferred[Any] = self._downloader.download(request.parent, wanted)
+        coming: Deferred[Any] = maybeDeferred(self._downloader.download, request.parent, wanted)  # a user's may raise
         return coming
 
     async def _fetch_copy(self, request: Request, sink: OutputSink, spare: SparePlace) -> DownloadPieceResponse | Claim:

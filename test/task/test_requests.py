@@ -13,10 +13,11 @@ from twisted.internet.defer import CancelledError, Deferred, execute, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dragonfly_vortex.errors import PieceRefused
+from dragonfly_vortex.errors import ParentUnreachable, PieceRefused
 from dragonfly_vortex.events import PieceUnderWay
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IFileSink
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace
@@ -101,6 +102,32 @@ class RequestsTests(SynchronousTestCase):
         self.assertEqual(
             [(each.number, each.announced_length, each.is_whole_verified) for each in wanted], [(3, 7, True)]
         )
+
+    def test_downloader_raises(self) -> None:
+        """A downloader that raises has failed to give the piece, claimed or to be compared."""
+
+        class _Downloader(PlayedDownloader):
+            """Raises, where a Deferred that fails is expected."""
+
+            def download(self, addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
+                raise ParentUnreachable(addr, str(request.number), "no way")
+
+        requests = Requests(
+            self.clock,
+            execute,
+            _Downloader({}),
+            self.target,
+            PieceKind.STANDARD,
+            "ab" * 32,
+            self.answers.append,
+            is_whole_verified=True,
+        )
+        for number, needs_claim in enumerate((True, False)):
+            request = Request(parent="h:1", number=number, round=0, is_comparison=not needs_claim)
+            requests.ask(request, lambda _: None, needs_claim=needs_claim)
+            answer = self.answers.pop()
+            self.assertIs(answer.request, request)
+            self.assertIsInstance(cast(Failure, answer.result).value, ParentUnreachable)
 
     def test_under_way(self) -> None:
         """The requests without an answer can be seen, with what has arrived; one that is given up is none of them."""
