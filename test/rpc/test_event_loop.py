@@ -103,12 +103,21 @@ class EventLoopThreadTests(TestCase):
         async def nothing() -> None:
             await asyncio.sleep(0)
 
+        loop = cast(asyncio.AbstractEventLoop, self.thread._loop)
+        wakes: list[object] = []
+        wake_loop = loop.call_soon_threadsafe
+
+        def count(call: Callable[..., object], *arguments: object) -> None:
+            wakes.append(call)
+            wake_loop(call, *arguments)
+
         with self.assertLogs("asyncio"):
             self.thread.post(hold)
             await deferToThread(is_held.wait, 60.0)
+            self.patch(loop, "call_soon_threadsafe", count)
             for call in (partial(posted.append, 1), partial(int, "x"), partial(posted.append, 2)):
                 self.thread.post(call)
-            self.assertEqual(len(self.thread._posted), 3)
+            self.assertEqual((len(self.thread._posted), len(wakes)), (3, 1))
             is_free.set()
             await self.thread.run(nothing)
         self.assertEqual(posted, [1, 2])

@@ -132,6 +132,8 @@ class ConnectionWordsTests(SynchronousTestCase):
             ("Tls handshake failed: WRONG_VERSION_NUMBER", OtherProtocol),
             ("Failed parsing HTTP/2", OtherProtocol),
             ("Trying to connect an http1.x server (HTTP status 400)", OtherProtocol),
+            ("Trying to connect an http1.x server (HTTP status 501)", OtherProtocol),
+            *((f"Trying to connect an http1.x server (HTTP status {code})", ParentUnreachable) for code in (502, 504)),
             ("Failed parsing HTTP/2 (Trying to connect an http1.x server (HTTP status 503))", ParentUnreachable),
             ("Socket closed", ParentUnreachable),
         ):
