@@ -271,6 +271,13 @@ class MetTests(SynchronousTestCase):
         self.cluster.answers[0].callback(("127.0.0.1", 5000))
         self.assertEqual(self.parents._children, [])
 
+    def test_two_hosts_at_one_address(self) -> None:
+        """Two hosts at one address are one parent."""
+        for number, host_id in enumerate(("host", "renamed")):
+            self.parents.meet(host_id)
+            self.cluster.answers[number].callback(("127.0.0.1", 5000))
+        self.assertEqual(self.parents._children, ["grpc://127.0.0.1:5000"])
+
     def test_complaint(self) -> None:
         """Other parents are asked for once for each offer, and not where there was none."""
         waiting = Waiting(reason=WaitReason.SILENT_PARENT, text="it is silent", parent="a", seconds=5.0)
