@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.errors import RemoteProtocolError, StorageError
 from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.interfaces import ITaskStore
-from dragonfly_vortex.rpc.messages import parse
+from dragonfly_vortex.rpc.codec import parse
 from dragonfly_vortex.rpc.methods import METHODS, path
 from dragonfly_vortex.rpc.server_call import Answer, Metadata, is_tonic
 from dragonfly_vortex.wire import PieceKind, PieceMetadata

@@ -1,5 +1,6 @@
 """
-Encodes and decodes a piece and its content as the reply of a ``Download…Piece`` method.
+Parses requests of Dragonfly's API, fills in replies, and encodes and decodes the reply of a ``Download…Piece`` method:
+a piece with its content.
 
 The content is the last field of the piece in what we send, and cut out of what we receive before the rest is given to
 protobuf: protobuf would copy it twice on either side, and a piece may have 64 MiB. Both are plain protobuf on the wire,
@@ -11,7 +12,8 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import cache
+from typing import NamedTuple, TypeVar
 
 from dragonfly_api import common_pb2, dfdaemon_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -21,6 +23,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from dragonfly_vortex.digest import crc32_of
 from dragonfly_vortex.errors import PieceDamaged, RemoteProtocolError, StorageFailure
 from dragonfly_vortex.model import FileRange, OpenPiece
+from dragonfly_vortex.rpc.limits import MAX_PLAIN_REQUEST
 from dragonfly_vortex.rpc.methods import PieceReply
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -31,9 +34,13 @@ __all__ = [
     "decode_piece",
     "encode_arrived",
     "encode_piece",
+    "fill",
     "metadata_digest",
+    "parse",
     "read_reply",
 ]
+
+_M = TypeVar("_M", bound=Message)
 
 MAX_OVERHEAD = 64 * 1024
 """Bytes that a reply may have beside the content, as the metadata in a Vortex packet may have."""
@@ -47,6 +54,33 @@ _PIECE = PieceReply.PIECE_FIELD_NUMBER
 _ARRIVED = dfdaemon_pb2.DownloadPieceFinishedResponse.PIECE_FIELD_NUMBER
 _CONTENT = common_pb2.Piece.CONTENT_FIELD_NUMBER
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types; 3 and 4 are groups, which proto3 has not
+
+
+def parse(message: type[_M], data: bytes, most: int = MAX_PLAIN_REQUEST) -> _M:
+    """
+    Parse a request.
+
+    :param most: how many bytes it may have.
+    :raises RemoteProtocolError: the bytes are none, or too many.
+    """
+    if len(data) > most:
+        raise RemoteProtocolError(f"expected a {message.DESCRIPTOR.name} of at most {most} bytes, got {len(data)}")
+    try:
+        return message.FromString(data)
+    except DecodeError as error:
+        raise RemoteProtocolError(f"expected a {message.DESCRIPTOR.name} in protobuf: {error}") from error
+
+
+def fill(message: type[_M], **facts: object) -> _M:
+    """Fill a reply with those facts for which it has fields."""
+    fields = _fields_of(message)  # type: ignore[arg-type]  # a class is hashable, which mypy does not see of a message's
+    return message(**{name: fact for name, fact in facts.items() if name in fields})
+
+
+@cache
+def _fields_of(message: type[Message]) -> frozenset[str]:
+    """The names of a message's fields. Its descriptor needs longer to look one up than a message to be filled."""
+    return frozenset(message.DESCRIPTOR.fields_by_name)
 
 
 class ReceivedPiece(NamedTuple):

@@ -18,7 +18,7 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.errors import RemoteProtocolError
 from dragonfly_vortex.host_stats import HostStats, NetworkMeter
 from dragonfly_vortex.identity import host_id_of
-from dragonfly_vortex.rpc.messages import parse
+from dragonfly_vortex.rpc.codec import parse
 from dragonfly_vortex.rpc.server_call import Answer, Metadata, is_tonic
 
 __all__ = ["HOST_INTERVAL", "HostNames", "HostStatus", "announcement", "host_id", "host_message"]

@@ -31,12 +31,11 @@ from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import StoredTask, piece_id
 from dragonfly_vortex.peer_exchange import Askers, asking_peer, takes_part
 from dragonfly_vortex.rpc.announcements import Announcements
-from dragonfly_vortex.rpc.codec import close_piece, read_reply
+from dragonfly_vortex.rpc.codec import close_piece, fill, parse, read_reply
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
 from dragonfly_vortex.rpc.host import HostStatus
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST, READERS, Budget, Place, owner_of
-from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest, path
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
 from dragonfly_vortex.rpc.server_call import Answer, Metadata

@@ -34,11 +34,10 @@ from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import OpenPiece, Origin, StoredTask, TaskRequest
-from dragonfly_vortex.rpc.codec import close_piece
+from dragonfly_vortex.rpc.codec import close_piece, fill, parse
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
 from dragonfly_vortex.rpc.limits import READERS, Budget, owner_of
-from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, TaskMethod, listed_reply, task_methods
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks, SourceEntries
 from dragonfly_vortex.rpc.status import foreign_status, local_status, source_error

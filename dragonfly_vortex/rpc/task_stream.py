@@ -15,9 +15,8 @@ from twisted.internet.defer import succeed
 
 from dragonfly_vortex.geometry import piece_count, piece_span
 from dragonfly_vortex.model import ArrivedPiece, StoredTask, TaskRequest
-from dragonfly_vortex.rpc.codec import encode_arrived
+from dragonfly_vortex.rpc.codec import encode_arrived, fill
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
-from dragonfly_vortex.rpc.messages import fill
 from dragonfly_vortex.rpc.methods import TaskMethod, started_reply
 from dragonfly_vortex.rpc.peer_tasks import OutputRequest, PeerTasks
 from dragonfly_vortex.rpc.streams import Context

@@ -1,4 +1,4 @@
-"""Replies with pieces, against protobuf itself, against bytes written by hand and against whatever else comes."""
+"""Requests and replies; those with pieces against protobuf itself, bytes written by hand, and whatever else comes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,35 @@ from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import RemoteProtocolError
-from dragonfly_vortex.rpc.codec import MAX_OVERHEAD, decode_piece, encode_arrived, encode_piece, metadata_digest
+from dragonfly_vortex.rpc.codec import (
+    MAX_OVERHEAD,
+    decode_piece,
+    encode_arrived,
+    encode_piece,
+    fill,
+    metadata_digest,
+    parse,
+)
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.wire import PieceMetadata, TrafficType
 from test.rpc.by_hand import HandMadePiece, bytes_field, number_field, piece_reply, read_reply, varint
+
+
+class MessageTests(SynchronousTestCase):
+    """Messages of Dragonfly's API."""
+
+    def test_parse(self) -> None:
+        """A request is parsed; what is none, or too long, is refused with what was expected."""
+        data = dfdaemon_pb2.StatTaskRequest(task_id="task").SerializeToString()
+        self.assertEqual(parse(dfdaemon_pb2.StatTaskRequest, data).task_id, "task")
+        for wrong, most in ((b"\xff\xff", 10), (data, len(data) - 1)):
+            error = self.assertRaises(RemoteProtocolError, parse, dfdaemon_pb2.StatTaskRequest, wrong, most)
+            self.assertIn("expected a StatTaskRequest", str(error))
+
+    def test_fill(self) -> None:
+        """A reply takes the facts that it has fields for."""
+        reply = fill(dfdaemon_pb2.StatLocalTaskResponse, task_id="task", content_length=5, digest="none")
+        self.assertEqual((reply.task_id, reply.content_length), ("task", 5))
 
 
 class MetadataDigestTests(SynchronousTestCase):
