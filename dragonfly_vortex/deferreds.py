@@ -1,6 +1,6 @@
 """
 Helpers that wait for Deferreds: until a count is zero, until all have fired, to the end in spite of a cancellation,
-only as long as there is progress, or for a lock that many wait for.
+only as long as there is progress, with a call where it takes too long, or for a lock that many wait for.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, Defer
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-__all__ = ["Ending", "FlatLock", "add_deadline", "failures_of", "outlast"]
+__all__ = ["LOOK_INTERVAL", "Ending", "FlatLock", "add_deadline", "call_if_late", "failures_of", "outlast"]
 
 _T = TypeVar("_T")
 
-_LOOK_INTERVAL = 1.0
+LOOK_INTERVAL = 1.0
 """Seconds between two looks at the progress at the most."""
 
 
@@ -148,7 +148,7 @@ def add_deadline(
             return
         left = since() + timeout - clock.seconds()
         if left > 0:
-            checking = clock.callLater(min(left, _LOOK_INTERVAL), check)
+            checking = clock.callLater(min(left, LOOK_INTERVAL), check)
         else:
             is_late = True
             deferred.cancel()
@@ -160,5 +160,24 @@ def add_deadline(
             checking.cancel()
         return too_late(outcome) if is_late else outcome
 
-    checking = clock.callLater(min(timeout, _LOOK_INTERVAL), check)
+    checking = clock.callLater(min(timeout, LOOK_INTERVAL), check)
+    return deferred.addBoth(ended)
+
+
+def call_if_late(
+    deferred: Deferred[_T], clock: IReactorTime, timeout: float, too_late: Callable[[], object]
+) -> Deferred[_T]:
+    """
+    Call a function if a Deferred has not fired in time. The Deferred is not cancelled.
+
+    :param timeout: seconds.
+    :returns: the same Deferred.
+    """
+    late = clock.callLater(timeout, too_late)
+
+    def ended(outcome: _T | Failure) -> _T | Failure:
+        if late.active():
+            late.cancel()
+        return outcome
+
     return deferred.addBoth(ended)

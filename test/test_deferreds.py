@@ -1,4 +1,4 @@
-"""Waiting for an end, waiting in spite of a cancellation, and waiting for as long as there is progress."""
+"""Waiting for an end, in spite of a cancellation, for as long as there is progress, and with a call when it is late."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.deferreds import Ending, FlatLock, add_deadline, failures_of, outlast
+from dragonfly_vortex.deferreds import Ending, FlatLock, add_deadline, call_if_late, failures_of, outlast
 
 
 class EndingTests(SynchronousTestCase):
@@ -215,3 +215,43 @@ class DeadlineTests(SynchronousTestCase):
         self.waiting.cancel()
         self.failureResultOf(self.waiting, CancelledError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class LateCallTests(SynchronousTestCase):
+    """A function that is called if a Deferred has not fired within five seconds."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.calls = 0
+        self.waiting: Deferred[str] = Deferred()
+        self.assertIs(call_if_late(self.waiting, self.clock, 5.0, self.call), self.waiting)
+
+    def call(self) -> None:
+        """Count the call."""
+        self.calls += 1
+
+    def test_late(self) -> None:
+        """When the time is over it is called once, and the Deferred may still fire."""
+        self.clock.advance(4.9)
+        self.assertEqual(self.calls, 0)
+        self.clock.advance(0.1)
+        self.assertNoResult(self.waiting)
+        self.waiting.callback("here")
+        self.assertEqual((self.calls, self.successResultOf(self.waiting)), (1, "here"))
+
+    def test_in_time(self) -> None:
+        """A result or a failure in time is passed on, and nothing is called."""
+        failing: Deferred[str] = Deferred()
+        call_if_late(failing, self.clock, 5.0, self.call)
+        self.waiting.callback("here")
+        failing.errback(ValueError("away"))
+        self.assertEqual((self.successResultOf(self.waiting), self.clock.getDelayedCalls()), ("here", []))
+        self.failureResultOf(failing, ValueError)
+        self.assertEqual(self.calls, 0)
+
+    def test_fires_by_the_call(self) -> None:
+        """The call itself may fire the Deferred."""
+        late: Deferred[str] = Deferred()
+        call_if_late(late, self.clock, 5.0, lambda: late.callback("late"))
+        self.clock.advance(5)
+        self.assertEqual((self.successResultOf(late), self.clock.getDelayedCalls()), ("late", []))

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dragonfly_vortex.address import most_of_share, share_of
-from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.deferreds import Ending, call_if_late
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_connection import GRPCServerProtocol
@@ -161,15 +161,9 @@ class GRPCServerFactory(Factory):
         """
         self._is_draining = True
         self.openings.stop()
-        late = self.clock.callLater(timeout, self._abort_all)
         for connection in list(self.connections):
             connection.drain()
-
-        def ended(_: None) -> None:
-            if late.active():
-                late.cancel()
-
-        return self._ending.wait().addCallback(ended)
+        return call_if_late(self._ending.wait(), self.clock, timeout, self._abort_all)
 
     def _abort_all(self) -> None:
         for connection in list(self.connections):

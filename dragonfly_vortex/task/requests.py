@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.deferreds import FlatLock, outlast
+from dragonfly_vortex.deferreds import FlatLock, call_if_late, outlast
 from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import PieceRefused, SinkFailed
 from dragonfly_vortex.events import PieceUnderWay
@@ -274,8 +274,7 @@ class Requests:
             stopped.callback(None)
             return stopped
         self._quiet = stopped
-        patience = self._reactor.callLater(_PATIENCE, self._lose_patience)
-        return stopped.addBoth(_end_delay, patience)
+        return call_if_late(stopped, self._reactor, _PATIENCE, self._lose_patience)
 
     def _fetched(self, answer: DownloadPieceResponse | Claim, request: Request, sink: OutputSink) -> Any:
         """Take the answer of a request, unless another download has taken the piece over meanwhile."""
@@ -383,9 +382,3 @@ class Requests:
         quiet, self._quiet = self._quiet, None
         if quiet is not None:
             quiet.callback(None)
-
-
-def _end_delay(result: None, delay: IDelayedCall) -> None:
-    """Cancel a delayed call that has not been called."""
-    if delay.active():
-        delay.cancel()

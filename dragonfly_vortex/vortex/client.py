@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT
-from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.deferreds import LOOK_INTERVAL, Ending
 from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
@@ -41,10 +41,6 @@ __all__ = ["TCPClient", "why_unreachable"]
 _SOON = 1.0
 """Seconds. A connection that ends so soon after its piece was closed because of it. One that stays longer is kept by
 its parent, and ends one day because it was idle."""
-
-
-_LOOK_INTERVAL = 1.0
-"""Seconds between two looks at the progress of the requests at the most."""
 
 
 class _Asked(Struct, kw_only=True, eq=False):
@@ -118,7 +114,7 @@ class TCPClient:
         asked = _Asked(request=request, timeout=timeout, since=self._clock.seconds())
         result = self._begin(asked)
         self._under_way[result] = asked
-        self._look_by(asked.since + min(timeout, _LOOK_INTERVAL))
+        self._look_by(asked.since + min(timeout, LOOK_INTERVAL))
         return result.addBoth(self._ended, result, asked)
 
     def stop(self) -> Deferred[None]:
@@ -307,7 +303,7 @@ class TCPClient:
                 continue
             left = self._progressed_at(asked) + asked.timeout - self._clock.seconds()
             if left > 0:
-                self._look_by(self._clock.seconds() + min(left, _LOOK_INTERVAL))
+                self._look_by(self._clock.seconds() + min(left, LOOK_INTERVAL))
             else:
                 asked.is_late = True
                 result.cancel()

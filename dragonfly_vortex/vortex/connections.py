@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
 from dragonfly_vortex.address import most_of_share
-from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.deferreds import Ending, call_if_late
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
@@ -137,11 +137,9 @@ class ConnectionRegistry:
         drained = self._ending.wait()
         for connection in list(self._all):
             connection.finish()
-        late = self._clock.callLater(timeout, self._abort_all)
+        call_if_late(drained, self._clock, timeout, self._abort_all)
 
         def ended(result: object) -> object:
-            if late.active():
-                late.cancel()
             self.limited_log.close()
             return result
 

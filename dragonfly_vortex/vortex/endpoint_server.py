@@ -8,7 +8,6 @@ from typing import ClassVar
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IListeningPort,
     IReactorTime,
     IStreamServerEndpoint,
@@ -16,7 +15,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.deferreds import failures_of
+from dragonfly_vortex.deferreds import call_if_late, failures_of
 from dragonfly_vortex.errors import CannotServe
 from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
 from dragonfly_vortex.vortex.server import VortexServerFactory, tls_expected
@@ -122,11 +121,7 @@ class EndpointServer:
             self._opening.remove(opening)
             opening.errback(CannotServe(reason))
 
-        timer = self._clock.callLater(LISTEN_TIMEOUT, too_late)
-
         def ended(result: IListeningPort | Failure) -> None:
-            if timer.active():
-                timer.cancel()
             if opening.called:
                 if not isinstance(result, Failure):
                     maybeDeferred(result.stopListening)
@@ -139,8 +134,8 @@ class EndpointServer:
             self.log.info("serving Vortex on {address}", address=result.getHost())
             opening.callback(None)
 
+        call_if_late(opening, self._clock, LISTEN_TIMEOUT, too_late)
         maybeDeferred(endpoint.listen, self._outer).addBoth(ended)
-        opening.addErrback(_cancel, timer)
         return opening
 
     async def _stop(self, timeout: float) -> None:
@@ -165,10 +160,3 @@ class EndpointServer:
         """See :meth:`~dragonfly_vortex.interfaces.IServer.stop`."""
         self._give_up()
         return Deferred.fromCoroutine(self._stop(timeout)) if self._endpoints else succeed(None)
-
-
-def _cancel(failure: Failure, timer: IDelayedCall) -> Failure:
-    """Cancel the timer of an endpoint that is not waited for any more."""
-    if timer.active():
-        timer.cancel()
-    return failure
