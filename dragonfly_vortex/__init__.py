@@ -45,17 +45,19 @@ if TYPE_CHECKING:
     from dragonfly_vortex.model import DownloadPieceResponse, FileRange, OpenPiece
     from dragonfly_vortex.storage.reactor.store import PieceStore
     from dragonfly_vortex.task.download import TaskDownload
-    from dragonfly_vortex.transport.ratelimit import TokenBucket, UploadLimiter
+    from dragonfly_vortex.transport.ratelimit import UploadLimiter
     from dragonfly_vortex.transport.readahead import ReadAhead
     from dragonfly_vortex.transport.send_file import send_file
     from dragonfly_vortex.transport.sinks import FileSink
     from dragonfly_vortex.transport.tls_endpoint import TLSServerEndpoint
     from dragonfly_vortex.vortex.client import TCPClient
+    from dragonfly_vortex.vortex.client_protocol import ClientSettings
     from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
     from dragonfly_vortex.vortex.server import TCPServer, VortexServerFactory
     from dragonfly_vortex.wire import PieceKind, Vortex
 
 __all__ = [
+    "ClientSettings",
     "Config",
     "ConfigError",
     "ConnectionRegistry",
@@ -90,7 +92,6 @@ __all__ = [
     "TCPServer",
     "TLSServerEndpoint",
     "TaskDownload",
-    "TokenBucket",
     "UploadLimiter",
     "Vortex",
     "VortexError",
@@ -120,6 +121,7 @@ _MODULES = {
     ),
     "model": ("DownloadPieceResponse", "FileRange", "OpenPiece"),
     "vortex.client": ("TCPClient",),
+    "vortex.client_protocol": ("ClientSettings",),
     "vortex.connections": ("ConnectionRegistry", "ServerSettings"),
     "vortex.server": ("TCPServer", "VortexServerFactory"),
     "daemon.peer": ("VortexPeer",),
@@ -127,7 +129,7 @@ _MODULES = {
     "daemon.task_handle": ("Download",),
     "storage.reactor.store": ("PieceStore",),
     "task.download": ("TaskDownload",),
-    "transport.ratelimit": ("TokenBucket", "UploadLimiter"),
+    "transport.ratelimit": ("UploadLimiter",),
     "transport.readahead": ("ReadAhead",),
     "transport.send_file": ("send_file",),
     "transport.sinks": ("FileSink",),

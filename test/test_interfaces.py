@@ -18,7 +18,6 @@ from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.endpoints import client_endpoint
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.sinks import FileSink, MemorySink
-from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.vortex.client import TCPClient
 from dragonfly_vortex.vortex.client_protocol import ClientSettings
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
@@ -70,7 +69,7 @@ class ProviderTests(SynchronousTestCase):
         factory = VortexServerFactory(
             store, ServerSettings(clock=reactor, limiter=UploadLimiter(1000, reactor)), ConnectionRegistry(reactor)
         )
-        server = TCPServer(reactor, factory, ip="127.0.0.1", port=0, options=SocketOptions())
+        server = TCPServer(reactor, factory, ip="127.0.0.1", port=0)
         self.assert_provides(interfaces.ITaskStore, store)
         self.assert_provides(interfaces.IServer, server)
 

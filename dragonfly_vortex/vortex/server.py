@@ -46,6 +46,8 @@ __all__ = [
     "tls_expected",
 ]
 
+_DEFAULT_OPTIONS = SocketOptions()
+
 _REST = 0.1
 """Seconds without accepting when nothing could be accepted."""
 
@@ -297,7 +299,7 @@ class TCPServer:
         *,
         ip: str,
         port: int,
-        options: SocketOptions,
+        options: SocketOptions = _DEFAULT_OPTIONS,
         tls: ServerTLS | None = None,
         shared: SharedSocket | None = None,
     ) -> None:
