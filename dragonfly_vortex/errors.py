@@ -1,5 +1,5 @@
 """
-Every error that the package raises: one root, and a branch for each layer that can fail.
+The errors that callers of the package get: one root, and a branch for each layer that can fail.
 
 The attributes carry the facts, the messages say what was expected and what came. A message may name a path, and stays
 on this side of the connection: what a stranger gets is decided in

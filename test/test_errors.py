@@ -5,11 +5,16 @@ Tests of the package's errors: one root, and messages that say what was expected
 from __future__ import annotations
 
 import pickle
+import re
 from inspect import signature
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex import errors
+from dragonfly_vortex.task.layout import Contradiction
+from dragonfly_vortex.task.pieces import Described
+from dragonfly_vortex.testing.pieces import sample_piece
 
 PARENT = "192.0.2.1:4005"
 PIECE_ID = f"{'t' * 64}-7"
@@ -106,6 +111,18 @@ class PickleTests(SynchronousTestCase):
             self.assertEqual((str(copy), copy.args), (str(error), error.args), name)
             self.assertEqual({**vars(copy), "last": None}, {**vars(error), "last": None}, name)
             self.assertEqual(str(getattr(copy, "last", "")), str(getattr(error, "last", "")))
+
+    def test_errors_of_other_modules(self) -> None:
+        """The errors of the family that a module has for itself are passed with their attributes, too."""
+        kinds = "|".join(public_errors())
+        package = Path(errors.__file__).parent
+        texts = [path.read_text(encoding="utf-8") for path in package.rglob("*.py") if path.name != "errors.py"]
+        found = {name for text in texts for name in re.findall(rf"^class (\w+)\((?:{kinds})\b", text, re.M)}
+        examples = (Contradiction("expected this, got that", {PARENT}), Described(sample_piece(1000).metadata))
+        self.assertEqual(found, {type(error).__name__ for error in examples})
+        for error in examples:
+            copy = pickle.loads(pickle.dumps(error))
+            self.assertEqual((type(copy), copy.args, vars(copy)), (type(error), error.args, vars(error)))
 
 
 class MessageTests(SynchronousTestCase):
