@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.worker_pipes import COUNTS, LISTENING, TALLIES, Order, RelayedLog, orders
+from dragonfly_vortex.deferreds import call_if_late
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import Tally, shared_tallies, tallies_in
 from dragonfly_vortex.transport.socket_options import socket_options
@@ -177,7 +178,6 @@ class Worker:
         self._was_there = False
         self._run: _Run | None = None
         self._rest: IDelayedCall | None = None
-        self._kill: IDelayedCall | None = None
         self._next_rest = _FIRST_REST
         self._started = 0.0
         self._stopped: Deferred[None] | None = None
@@ -221,8 +221,7 @@ class Worker:
             return succeed(None)
         self._stopped = Deferred()
         self._run.signal("TERM")
-        self._kill = self._reactor.callLater(timeout + _GRACE, self._run_out)
-        return self._stopped
+        return call_if_late(self._stopped, self._reactor, timeout + _GRACE, self._run_out)
 
     def ended(self, how: str, *, can_serve: bool) -> None:
         """
@@ -235,8 +234,6 @@ class Worker:
         self._ended()
         number = self._order.number
         if self._stopped is not None:
-            if self._kill is not None:
-                self._kill.cancel()
             stopped, self._stopped = self._stopped, None
             stopped.callback(None)
             return
@@ -251,7 +248,6 @@ class Worker:
 
     def _run_out(self) -> None:
         """Kill a worker that has not ended in time."""
-        self._kill = None
         if self._run is not None:
             self.log.error("worker {number} does not end, and is killed", number=self._order.number)
             self._run.signal("KILL")
