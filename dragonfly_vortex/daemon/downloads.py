@@ -90,7 +90,8 @@ class Downloads:
         self._reactor = reactor
         self._store = store
         self._dial = dial
-        self._transfer_log = TransferLog(reactor)
+        self.transfer_log = TransferLog(reactor)
+        """The IDs of the downloads under way."""
         self._fetching: set[TaskDownload] = set()
         self._scheduled: dict[_Key, ScheduledParents] = {}  # of the downloads that are registered
         self.metrics.transfers.rarest = self._rarest
@@ -110,10 +111,6 @@ class Downloads:
     def __len__(self) -> int:
         """How many tasks are being downloaded, or wait for that."""
         return len(self._running)
-
-    def transfer_of(self, task_id: str) -> str:
-        """See :meth:`~dragonfly_vortex.daemon.logs.TransferLog.id_of`."""
-        return self._transfer_log.id_of(task_id)
 
     def is_running(self, kind: PieceKind, task_id: str) -> bool:
         """Whether a task is being downloaded, or waits for that."""
@@ -178,7 +175,7 @@ class Downloads:
         for failure in await failures_of(list(self._ending)):
             self._log.failure("a download did not end as it should", failure)
         self.in_thread.close()
-        self._transfer_log.close()
+        self.transfer_log.close()
 
     async def _download(self, request: TaskRequest, on_piece: OnPiece, wishes: Wishes | None) -> StoredTask:
         """Take the task from the storage if all of it is there; else share the download with its other callers."""
@@ -253,7 +250,7 @@ class Downloads:
             try:
                 if has_to_wait:  # begin in a turn of its own: the download before calls this from its end
                     await deferLater(self._reactor, 0)
-                with self._known_parents() as parents, self._transfer_log.transfer(request):
+                with self._known_parents() as parents, self.transfer_log.transfer(request):
                     await self._fetch_from(parents, request, running, transfer)
             finally:
                 self._slots.release()

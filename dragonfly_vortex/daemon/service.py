@@ -122,8 +122,8 @@ class VortexService(Service):
         return door.address if door is not None else None
 
     def transfer_of(self, task_id: str) -> str:
-        """See :meth:`dragonfly_vortex.daemon.downloads.Downloads.transfer_of`."""
-        return self._downloads.transfer_of(task_id) if self._downloads is not None else ""
+        """See :meth:`dragonfly_vortex.daemon.logs.TransferLog.id_of`."""
+        return self._downloads.transfer_log.id_of(task_id) if self._downloads is not None else ""
 
     @property
     def local_address(self) -> IAddress | None:

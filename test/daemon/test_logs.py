@@ -171,7 +171,7 @@ class DownloadTests(DownloadsTestCase):
         self.addCleanup(origin.stop)
         downloads = self.downloads()
         log, stream = DaemonLog(JSON), io.StringIO()
-        log.transfer_of = downloads.transfer_of
+        log.transfer_of = downloads.transfer_log.id_of
         observer = log.observer(stream)
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
