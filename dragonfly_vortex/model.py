@@ -255,7 +255,7 @@ class StoredPiece(Struct, frozen=True, kw_only=True):
     damage: str = ""
 
 
-class ArrivedPiece(NamedTuple):
+class ArrivedPiece(Struct, frozen=True):
     """
     A piece of a task that is being downloaded, in the storage now.
 

@@ -6,7 +6,9 @@ import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.cli.terminal import drop_output, flush_output
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["RULES", "CheckedParser", "Rule"]
 
 
-class Rule(NamedTuple):
+class Rule(Struct, frozen=True):
     """
     A rule that says when options have no effect.
 

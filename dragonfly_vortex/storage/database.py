@@ -118,7 +118,8 @@ class Database:
         self._opened(reading)
 
     def _opened(self, reading: Reading) -> None:
-        self._connection, self._state, self._is_snapshot = reading
+        self._connection, self._state = reading.connection, reading.state
+        self._is_snapshot = reading.is_snapshot
         self.read_only = ""
         self.generation += 1
 

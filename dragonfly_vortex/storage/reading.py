@@ -20,8 +20,10 @@ import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.storage.tables import VERSION, prepare
@@ -49,7 +51,7 @@ _Contents = tuple[int, int, int]
 """A file's number, its length in bytes, and when it was written, in nanoseconds."""
 
 
-class Place(NamedTuple):
+class Place(Struct, frozen=True):
     """
     The directory and the file that a path leads to: device and inode number of each.
 
@@ -61,7 +63,7 @@ class Place(NamedTuple):
     file: tuple[int, int] | None
 
 
-class FileState(NamedTuple):
+class FileState(Struct, frozen=True):
     """
     A catalog's files at a moment.
 
@@ -75,7 +77,7 @@ class FileState(NamedTuple):
     log: _Contents | None
 
 
-class Reading(NamedTuple):
+class Reading(Struct, frozen=True):
     """
     A catalog that is open for reading.
 
@@ -186,7 +188,7 @@ def _checked(path: Path, reading: Reading) -> Reading:
         raise
     # A process has begun to make it, and goes on or was killed.
     connection.close()
-    return reading._replace(connection=_empty(), is_snapshot=True)
+    return replace(reading, connection=_empty(), is_snapshot=True)
 
 
 def _migrated(reading: Reading, version: int) -> Reading:
@@ -199,7 +201,7 @@ def _migrated(reading: Reading, version: int) -> Reading:
         memory.close()
         raise
     reading.connection.close()
-    return reading._replace(connection=memory, is_snapshot=True)
+    return replace(reading, connection=memory, is_snapshot=True)
 
 
 def _empty() -> sqlite3.Connection:
