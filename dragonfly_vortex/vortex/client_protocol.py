@@ -208,7 +208,7 @@ class VortexClientProtocol(Protocol):
         self._open = False
         self._pace.stop()
         if self._transfer is not None:
-            self._transfer.may_need_tls = self._socket is not None and not self._first
+            self._transfer.may_need_tls = beneath(self.transport) is self.transport and not self._first
             self._transfer.fail(reason.value)
         self._ended(self)
         self._deliver()
