@@ -526,7 +526,8 @@ class DaemonTests(SynchronousTestCase):
     def test_signals(self) -> None:
         """Each signal that would end a process at once lets the piece under way come to its end, and exits 0."""
         heed_signals(self)
-        write_config(self.directory, upload="bandwidth_limit: 2MB")
+        # The machine's disk may stand still for longer than a peer usually has for its end.
+        write_config(self.directory, upload="bandwidth_limit: 2MB", more="shutdown_timeout: 2m\n")
         task_id = self.import_file()
         for number in ENDING_SIGNALS:
             with Daemon(self.directory) as daemon, Child(daemon.address) as child:
