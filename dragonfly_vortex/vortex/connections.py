@@ -221,7 +221,8 @@ class ConnectionRegistry:
         for idle in (self._idle, self._shares[connection.share].idle):
             idle.pop(connection, None)
             idle[connection] = None
-        self._tell_of_room()
+        if self._is_room_awaited:
+            self._tell_of_room()
 
     def became_busy(self, connection: ServedConnection) -> None:
         """Record that a connection does something."""

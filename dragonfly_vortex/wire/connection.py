@@ -145,12 +145,7 @@ class Connection:
 
         :raises LocalProtocolError: the packet is not allowed now, or cannot be sent at all; nothing has changed then.
         """
-        if isinstance(packet, PieceContent) and packet.content:
-            raise LocalProtocolError(
-                "expected a content packet without content: the deployed form has it behind the packet"
-            )
-        data = packet.to_bytes()
-        self._follow(packet, self.role, LocalProtocolError)
+        data = self._begin_sending(packet)
         if isinstance(packet, PieceContent):
             self._left_to_send = packet.metadata.length
             self._finish_sending()
@@ -163,10 +158,8 @@ class Connection:
 
         :raises LocalProtocolError: as for :meth:`send`.
         """
-        data = self.send(packet)
-        if self._left_to_send:
-            self._left_to_send = 0
-            self._finish_sending()
+        data = self._begin_sending(packet)
+        self._follow(_FINISHED, self.role, LocalProtocolError)
         return data
 
     def content_sent(self, length: int) -> None:
@@ -209,6 +202,16 @@ class Connection:
         data = ErrorReply(packet_id=self._reader.packet_id, code=code, text=text).to_bytes()
         if self.state is not State.FAILED:
             self._end(State.FAILED)
+        return data
+
+    def _begin_sending(self, packet: Vortex) -> bytes:
+        """The bytes of a packet that may be sent now."""
+        if isinstance(packet, PieceContent) and packet.content:
+            raise LocalProtocolError(
+                "expected a content packet without content: the deployed form has it behind the packet"
+            )
+        data = packet.to_bytes()
+        self._follow(packet, self.role, LocalProtocolError)
         return data
 
     def _finish_sending(self) -> None:

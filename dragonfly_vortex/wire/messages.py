@@ -89,10 +89,10 @@ class Vortex(Struct, frozen=True, kw_only=True):
 
         :raises LocalProtocolError: a field cannot be sent.
         """
-        value = self._value()
-        check_value_length(self.tag, len(value), LocalProtocolError)
+        tag, value = self.tag, self._value()
+        check_value_length(tag, len(value), LocalProtocolError)
         try:
-            return HEADER.pack(self.packet_id, self.tag, len(value)) + value
+            return HEADER.pack(self.packet_id, tag, len(value)) + value
         except struct.error as error:
             raise LocalProtocolError(f"expected a packet ID from 0 to 255 and a length below 4 GiB: {error}") from error
 

@@ -58,18 +58,17 @@ class ReceiveBuffer:
     with the next.
     """
 
-    __slots__ = ("_data", "_start")
+    __slots__ = ("_data", "_start", "length")
 
     def __init__(self) -> None:
+        self.length = 0
+        """How many bytes there are."""
         self._data: bytes | bytearray = b""
         self._start = 0
 
-    def __len__(self) -> int:
-        return len(self._data) - self._start
-
     def append(self, data: bytes) -> None:
         """Add what has been received."""
-        if self._start == len(self._data):
+        if not self.length:
             self._data = data
         elif isinstance(self._data, bytearray):
             del self._data[: self._start]
@@ -78,6 +77,7 @@ class ReceiveBuffer:
             self._data = bytearray(memoryview(self._data)[self._start :])
             self._data += data
         self._start = 0
+        self.length += len(data)
 
     def take(self, length: int) -> bytes | None:
         """
@@ -85,15 +85,10 @@ class ReceiveBuffer:
 
         :param length: how many bytes.
         """
-        start, end = self._start, self._start + length
-        missing = end - len(self._data)
-        if missing > 0:
+        if length > self.length:
             return None
-        data = bytes(self._data[start:end])
-        if missing:
-            self._start = end
-        else:
-            self._data, self._start = b"", 0
+        data = bytes(self._data[self._start : self._start + length])
+        self._skip(length)
         return data
 
     def take_at_most(self, length: int) -> bytes | memoryview:
@@ -102,7 +97,7 @@ class ReceiveBuffer:
 
         :param length: how many bytes at the most.
         """
-        start, end = self._start, min(self._start + length, len(self._data))
+        start, end = self._start, self._start + min(length, self.length)
         taken: bytes | memoryview
         if isinstance(self._data, bytearray):  # a view would forbid it to grow
             taken = bytes(memoryview(self._data)[start:end])
@@ -114,10 +109,11 @@ class ReceiveBuffer:
         return taken
 
     def _skip(self, length: int) -> None:
-        self._start += length
-        if self._start == len(self._data):
-            self._data = b""
-            self._start = 0
+        self.length -= length
+        if self.length:
+            self._start += length
+        else:
+            self._data, self._start = b"", 0
 
 
 class PacketReader:
@@ -142,7 +138,7 @@ class PacketReader:
     @property
     def buffered(self) -> int:
         """Bytes that have been received and not yet given out as an event."""
-        return len(self._buffer)
+        return self._buffer.length
 
     @property
     def packet_id(self) -> int:

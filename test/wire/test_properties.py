@@ -293,7 +293,7 @@ class HastyBuffer(ReceiveBuffer):
 
     def append(self, data: bytes) -> None:
         """Take what is long enough."""
-        if len(self) or len(data) >= 6:
+        if self.length or len(data) >= 6:
             super().append(data)
 
 

@@ -358,7 +358,7 @@ class ReceiveBufferTests(SynchronousTestCase):
     def test_empty(self) -> None:
         """Of an empty buffer nothing can be taken, and of no bytes nothing is missing."""
         buffer = ReceiveBuffer()
-        self.assertEqual(len(buffer), 0)
+        self.assertEqual(buffer.length, 0)
         self.assertIsNone(buffer.take(1))
         self.assertEqual(buffer.take(0), b"")
         self.assertEqual(buffer.take_at_most(1), b"")
@@ -368,16 +368,16 @@ class ReceiveBufferTests(SynchronousTestCase):
         buffer = buffer_of(b"abcdef")
         self.assertEqual(buffer.take(2), b"ab")
         self.assertIsNone(buffer.take(5))
-        self.assertEqual(len(buffer), 4)
+        self.assertEqual(buffer.length, 4)
         self.assertEqual(buffer.take(4), b"cdef")
-        self.assertEqual(len(buffer), 0)
+        self.assertEqual(buffer.length, 0)
 
     def test_take_over_chunks(self) -> None:
         """Bytes that are taken may have arrived in any number of chunks, with other bytes taken in between."""
         buffer = buffer_of(b"a", b"bc", b"", b"def")
         self.assertEqual(buffer.take(2), b"ab")
         buffer.append(b"gh")
-        self.assertEqual(len(buffer), 6)
+        self.assertEqual(buffer.length, 6)
         self.assertEqual(buffer.take(6), b"cdefgh")
         buffer.append(b"i")
         self.assertEqual(buffer.take(1), b"i")
@@ -411,13 +411,13 @@ class ReceiveBufferTests(SynchronousTestCase):
             buffer.append(b"eader")
             buffer.append(b"!")
             self.assertEqual(content, b"content")
-            self.assertEqual(buffer.take(len(buffer)), b", header!")
+            self.assertEqual(buffer.take(buffer.length), b", header!")
 
     def test_take_at_most_of_less(self) -> None:
         """Content that has arrived in part is given as far as it has arrived."""
         for buffer in (buffer_of(b"abc"), buffer_of(b"a", b"bc")):
             self.assertEqual(buffer.take_at_most(10), b"abc")
-            self.assertEqual(len(buffer), 0)
+            self.assertEqual(buffer.length, 0)
 
     def test_joined_content_is_copied_once(self) -> None:
         """Content in a chunk that had to be joined with a part of a header is copied one time, not two."""
@@ -443,5 +443,5 @@ class ReceiveBufferTests(SynchronousTestCase):
             current, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        self.assertEqual(len(buffer), 2)
+        self.assertEqual(buffer.length, 2)
         self.assertTrue(current < 4 * 65536, current)
