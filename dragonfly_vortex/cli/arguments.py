@@ -74,8 +74,6 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     :param only: the name of a sub-command, where no other is going to be parsed, which is faster. All are made where it
         is the name of none.
     """
-    # Its texts are English, as ours are: argparse would look for a translation of each on the disk, by gettext.
-    argparse._ = str  # type: ignore[attr-defined]
     parser = _Parser(
         prog="dfvortex",
         description="Serve and fetch files as Dragonfly's pieces.",

@@ -47,7 +47,6 @@ _NEVER = {
         "zeroconf",
         "shutil",
         "fractions",
-        "locale",
         "dragonfly_vortex.interfaces",
         "dragonfly_vortex.metrics",
     ),
