@@ -130,7 +130,7 @@ class TCPClient:
 
     def _begin(self, asked: _Asked) -> Deferred[DownloadPieceResponse]:
         """Fetch a piece: over a kept connection at once, if there is one that is good for it."""
-        kept = self._take_kept() if self._places and not self._is_stopping else None
+        kept = self._take_kept() if self._has_place() and not self._is_stopping else None
         if kept is not None:
             self._take_place(asked)
             return self._ask_kept(asked, kept)
@@ -143,7 +143,7 @@ class TCPClient:
 
     async def _download(self, asked: _Asked) -> DownloadPieceResponse:
         """Wait for a place, and fetch a piece over a kept connection, or else over a new one."""
-        if not self._places:
+        if not self._has_place():
             place: Deferred[None] = Deferred(self._waiting.remove)
             self._waiting.append(place)
             await place
@@ -222,6 +222,10 @@ class TCPClient:
         return protocol
 
     # -- places
+
+    def _has_place(self) -> bool:
+        """Whether there is a place for one more request. One that is free goes to those that wait first."""
+        return self._places > 0 and not self._waiting
 
     def _take_place(self, asked: _Asked) -> None:
         """Count a request among those that may have a connection."""

@@ -124,6 +124,22 @@ class TCPClientTests(SynchronousTestCase):
         self.assertEqual(self.asked_on(), [0, 1, 1])
         self.assertEqual(len(self.endpoint.connections), 2)
 
+    def test_made_meanwhile(self) -> None:
+        """A request that is made when one that had waited has failed at once gets its turn behind those that wait."""
+        endpoints = [self.endpoint]
+        self.client = TCPClient(
+            PARENT, lambda address: endpoints.pop(), ClientSettings(clock=self.clock), connections_per_address=1
+        )
+        failed: list[int] = []
+
+        def ask(number: int) -> None:
+            self.ask().addErrback(lambda _: (failed.append(number), ask(3) if number == 1 else None))
+
+        for number in range(3):
+            ask(number)
+        self.end(0)
+        self.assertEqual(failed, [1, 2, 3, 0])
+
     def test_most_recent_first(self) -> None:
         """Of the idle connections the one that was used last is used next, so that the others can go."""
         both = [self.ask(), self.ask()]
