@@ -219,9 +219,11 @@ class Worker:
             self._rest = None
         if self._run is None:
             return succeed(None)
-        self._stopped = Deferred()
+        self._stopped, stopped = Deferred(), Deferred[None]()
+        self._stopped.chainDeferred(stopped)  # so that it is killed, too, where this is cancelled
         self._run.signal("TERM")
-        return call_if_late(self._stopped, self._reactor, timeout + _GRACE, self._run_out)
+        call_if_late(self._stopped, self._reactor, timeout + _GRACE, self._run_out)
+        return stopped
 
     def ended(self, how: str, *, can_serve: bool) -> None:
         """

@@ -12,7 +12,7 @@ from typing import cast
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTCP
 from twisted.internet.task import deferLater
@@ -259,6 +259,19 @@ class WorkerTests(TestCase):
         await worker.stop(0.2)
         self.assertGreater(REACTOR.seconds() - began, 0.25)
         self.assertEqual(self.said()[1:], ["worker 5 does not end, and is killed"])
+
+    async def test_not_waited_for(self) -> None:
+        """One that does not end in time is killed, too, when its end is not waited for any more."""
+        self.patch(workers_server, "_GRACE", 0.1)
+        worker = self.worker("trap '' TERM; echo ready; exec cat >/dev/null")
+        worker.start()
+        await self.until_said("ready")
+        stopped = worker.stop(0.1)
+        stopped.cancel()
+        self.failureResultOf(stopped, CancelledError)
+        await self.until_said("is killed")
+        while worker.pid is not None:
+            await self.pause(0.01)
 
     async def test_environment(self) -> None:
         """It finds the modules that this process has found, also those of a place that was put into the path later."""
