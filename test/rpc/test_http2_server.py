@@ -10,7 +10,7 @@ from h2.events import (
 )
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTCP, IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -59,6 +59,16 @@ class DrainTests(Case):
         self.clock.advance(9)
         self.assertFalse(child.is_closed)
         self.clock.advance(2)
+        self.assertTrue(child.is_closed)
+
+    async def test_not_waited_for(self) -> None:
+        """A call that takes too long is cut off, too, when its end is not waited for any more."""
+        child = self.connect()
+        child.ask("Never")
+        ended: Deferred[None] = self.factory.drain(10)
+        ended.cancel()
+        self.failureResultOf(ended, CancelledError)
+        self.clock.advance(11)
         self.assertTrue(child.is_closed)
 
 
