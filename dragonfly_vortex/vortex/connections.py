@@ -134,16 +134,11 @@ class ConnectionRegistry:
         :param timeout: seconds after which what is left is aborted.
         :returns: fires when the last connection has ended.
         """
-        drained = self._ending.wait()
         for connection in list(self._all):
             connection.finish()
-        call_if_late(drained, self._clock, timeout, self._abort_all)
-
-        def ended(result: object) -> object:
-            self.limited_log.close()
-            return result
-
-        return drained.addBoth(ended)
+        drained = call_if_late(self._ending.wait(), self._clock, timeout, self._abort_all)
+        drained.addCallback(lambda _: self.limited_log.close())
+        return self._ending.wait()  # another one: where this is cancelled, connections are aborted in time nevertheless
 
     # -- what listeners ask
 

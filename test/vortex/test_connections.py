@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
@@ -43,6 +43,18 @@ class DrainTests(ServingTestCase):
         await drained
         with self.assertRaises(ConnectionResetError):
             await deferToThread(late.end)
+
+    async def test_not_waited_for(self) -> None:
+        """A connection that takes too long is aborted, too, when its end is not waited for any more."""
+        store = self.shelf(64 * MIB)
+        factory = self.factory(store)
+        late = await self.child(self.serve(factory), receive_buffer=64 * KIB)
+        await deferToThread(late.ask, 0)
+        await deferToThread(late.receive, 1)
+        drained = factory.connections.drain(0.1)
+        drained.cancel()
+        self.failureResultOf(drained, CancelledError)
+        await self.until(lambda: not len(factory.connections))
 
     async def test_counted(self) -> None:
         """A connection is busy at first and during a reply, idle after it, and gone in the end."""
