@@ -70,7 +70,8 @@ def copy_sources(directory: Path) -> Path:
     copy.mkdir()
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
+            left_behind = shutil.ignore_patterns("__pycache__", "dropin.cache", "target")  # the last is cargo's
+            shutil.copytree(ROOT / name, copy / name, ignore=left_behind)
         elif (ROOT / name).exists():
             shutil.copy2(ROOT / name, copy / name)
     return copy
