@@ -133,7 +133,12 @@ class TCPClientTests(SynchronousTestCase):
         failed: list[int] = []
 
         def ask(number: int) -> None:
-            self.ask().addErrback(lambda _: (failed.append(number), ask(3) if number == 1 else None))
+            def has_failed(_: object) -> None:
+                failed.append(number)
+                if number == 1:
+                    ask(3)
+
+            self.ask().addErrback(has_failed)
 
         for number in range(3):
             ask(number)
