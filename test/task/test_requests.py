@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import ParentUnreachable, PieceRefused
 from dragonfly_vortex.events import PieceUnderWay
-from dragonfly_vortex.interfaces import DownloadPieceRequest, IFileSink
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IFileSink
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.task.requests import Answer, OutputSink, Requests
@@ -50,16 +50,7 @@ class RequestsTests(SynchronousTestCase):
         self.clock.advance(5)
         self.answers: list[Answer] = []
         self.target = OutputTarget(Path(self.mktemp()), execute)
-        self.requests = Requests(
-            self.clock,
-            execute,
-            PlayedDownloader({}),
-            self.target,
-            PieceKind.STANDARD,
-            "ab" * 32,
-            self.answers.append,
-            is_whole_verified=True,
-        )
+        self.requests = self.requests_of(PlayedDownloader({}))
         self.coming: list[Deferred[DownloadPieceResponse | Claim]] = []
         self.asked: list[Request] = []
         descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
@@ -69,6 +60,19 @@ class RequestsTests(SynchronousTestCase):
             self.coming.append(Deferred())
             self.asked.append(Request(parent="h:1", number=number, round=0))
             self.requests.add(self.asked[number], self.coming[number], sink)
+
+    def requests_of(self, downloader: IDownloader) -> Requests:
+        """Requests that a downloader answers."""
+        return Requests(
+            self.clock,
+            execute,
+            downloader,
+            self.target,
+            PieceKind.STANDARD,
+            "ab" * 32,
+            self.answers.append,
+            is_whole_verified=True,
+        )
 
     def test_answered(self) -> None:
         """Each answer comes with its request, and how long it took."""
@@ -87,16 +91,7 @@ class RequestsTests(SynchronousTestCase):
                 wanted.append(request)
                 return Deferred()
 
-        requests = Requests(
-            self.clock,
-            execute,
-            _Downloader({}),
-            self.target,
-            PieceKind.STANDARD,
-            "ab" * 32,
-            self.answers.append,
-            is_whole_verified=True,
-        )
+        requests = self.requests_of(_Downloader({}))
         request = Request(parent="h:1", number=3, round=0, is_comparison=True, announced_length=7)
         requests.ask(request, lambda _: None, needs_claim=False)
         self.assertEqual(
@@ -112,16 +107,7 @@ class RequestsTests(SynchronousTestCase):
             def download(self, addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
                 raise ParentUnreachable(addr, str(request.number), "no way")
 
-        requests = Requests(
-            self.clock,
-            execute,
-            _Downloader({}),
-            self.target,
-            PieceKind.STANDARD,
-            "ab" * 32,
-            self.answers.append,
-            is_whole_verified=True,
-        )
+        requests = self.requests_of(_Downloader({}))
         for number, needs_claim in enumerate((True, False)):
             request = Request(parent="h:1", number=number, round=0, is_comparison=not needs_claim)
             requests.ask(request, lambda _: None, needs_claim=needs_claim)
