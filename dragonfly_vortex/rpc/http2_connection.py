@@ -25,17 +25,18 @@ from h2.events import (
 )
 from h2.exceptions import H2Error, ProtocolError
 from hyperframe.frame import GoAwayFrame
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from dragonfly_vortex.interfaces import IConnectionTransport
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_frames import FrameAllowance
 from dragonfly_vortex.rpc.http2_openings import LATER, MAX_HEADERS, Beginning, Openings
 from dragonfly_vortex.rpc.http2_stream import PATIENCE, MessageSender, ServerStream
+from dragonfly_vortex.rpc.http2_writer import writer_of
 from dragonfly_vortex.rpc.server_call import Answer, Metadata, ServerCall, timeout_of
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.wire.messages import printable
@@ -56,10 +57,6 @@ _ANSWER = 20.0
 
 _BITE = 8 * 1024
 """Bytes of a connection that are looked at before the next look at what it sends."""
-
-
-class _ITransport(ITCPTransport, IConsumer, IPushProducer):
-    """A TCP connection, under TLS or not."""
 
 
 class Server(typing.Protocol):
@@ -93,7 +90,6 @@ class Server(typing.Protocol):
         """Record that a connection has ended."""
 
 
-@implementer(IPushProducer)
 class GRPCServerProtocol(Protocol, TimeoutMixin):
     """
     A connection from a child.
@@ -103,7 +99,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
     :param share: of the server's connections and calls, to which this one and its calls count.
     """
 
-    transport: _ITransport
+    transport: IConnectionTransport
 
     def __init__(self, server: Server, peer: str, share: str) -> None:
         self._server = server
@@ -124,11 +120,12 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
     # -- the connection
 
     def connectionMade(self) -> None:
-        self._sender = MessageSender(self.transport, self._h2, self._server.clock, self._frames, self._forget)
+        self._writer = writer_of(self.transport)
+        self._sender = MessageSender(self._writer, self._h2, self._server.clock, self._frames, self._forget)
         self._server.connections.add(self)
         self.transport.setTcpNoDelay(True)
-        self.transport.registerProducer(self, True)
-        self.transport.write(self._server.openings.greeting)
+        self._writer.begin(self._sender.resume)
+        self._writer.write([self._server.openings.greeting])
         self.setTimeout(_HANDSHAKE)
 
     @property
@@ -162,7 +159,6 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
                     self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
                     raise ProtocolError("too many frames without a call")
         except (H2Error, UnicodeDecodeError):
-            self._sender.flush()
             self._close()
             return
         self._sender.send()
@@ -191,20 +187,11 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         """Schedule a call; :class:`TimeoutMixin` uses this."""
         return self._server.clock.callLater(period, func)
 
-    def pauseProducing(self) -> None:
-        self._sender.pause()
-
-    def resumeProducing(self) -> None:
-        self._sender.resume()
-
-    def stopProducing(self) -> None:
-        self._sender.pause()
-
     def drain(self) -> None:
         """Take no further call, and close the connection after those that it has."""
         if not self._is_draining:
             self._is_draining = True
-            self.transport.write(GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id).serialize())
+            self._writer.write([GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id).serialize()])
             for linger in filter(None, [stream.linger for stream in self._streams.values()]):
                 linger.reset(0)
         self._close_if_drained()
@@ -225,8 +212,8 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         for stream in list(self._streams.values()):
             self._forget(stream, is_cancelled=True)
         self.setTimeout(PATIENCE)
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        self._sender.flush()
+        self._writer.close()
 
     # -- what comes
 
@@ -337,7 +324,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         for sent in stream.call.taken():
             if isinstance(sent, Status):
                 stream.status = stream.status or sent
-            elif isinstance(sent, bytes):
+            elif isinstance(sent, (bytes, list)):
                 stream.put(sent)
             else:
                 stream.metadata = sent

@@ -12,9 +12,10 @@ import grpc
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dragonfly_vortex.rpc.http2_frames import FrameAllowance
+from dragonfly_vortex.rpc.http2_writer import Writer
 from dragonfly_vortex.rpc.server_call import REPORTED, Metadata, ServerCall, trailers_of
 from dragonfly_vortex.rpc.status import Status
 
@@ -52,14 +53,16 @@ class ServerStream:
         self.linger: IDelayedCall | None = None  # while it stays open behind an answer that no handler gave
         self.patience: IDelayedCall | None = None  # while the child is to do something
 
-    def put(self, message: bytes) -> None:
-        """Add a message to what is to be sent. A long one is not copied."""
-        self.small += b"\0" + len(message).to_bytes(4, "big")  # not compressed
-        if len(message) < _SMALL:
-            self.small += message
-        else:
-            self.chunks += (memoryview(bytes(self.small)), memoryview(message))
-            self.small.clear()
+    def put(self, message: bytes | list[bytes]) -> None:
+        """Add a message, which may be in parts, to what is to be sent. What is long is not copied."""
+        parts = [message] if isinstance(message, bytes) else message
+        self.small += b"\0" + sum(map(len, parts)).to_bytes(4, "big")  # not compressed
+        for part in parts:
+            if len(part) < _SMALL:
+                self.small += part
+            else:
+                self.chunks += (memoryview(bytes(self.small)), memoryview(part))
+                self.small.clear()
 
     def take(self, most: int) -> memoryview:
         """The next bytes to be sent; none where there are none."""
@@ -114,7 +117,7 @@ class MessageSender:
     """
     The sending side of one connection.
 
-    :param transport: the connection.
+    :param writer: writes to the connection.
     :param h2: its state of HTTP/2.
     :param clock: for the next turn.
     :param frames: learns what has been sent, for which the child may send frames.
@@ -122,16 +125,16 @@ class MessageSender:
     """
 
     def __init__(
-        self, transport: ITCPTransport, h2: H2Connection, clock: IReactorTime, frames: FrameAllowance, forget: Forget
+        self, writer: Writer, h2: H2Connection, clock: IReactorTime, frames: FrameAllowance, forget: Forget
     ) -> None:
-        self._transport = transport
+        self._writer = writer
         self.h2 = h2
         """Its state of HTTP/2."""
         self._clock = clock
         self._frames = frames
         self._forget = forget
         self._ready: dict[int, ServerStream] = {}  # those that have something to send
-        self._is_paused = False
+        self._parts: list[bytes | memoryview] = []  # of frames that are written together
         self._unread = 0
         self._next_turn: IDelayedCall | None = None
 
@@ -143,13 +146,9 @@ class MessageSender:
         """Send nothing more of a call."""
         self._ready.pop(stream.number, None)
 
-    def pause(self) -> None:
-        """Stop sending, because the transport takes no more."""
-        self._is_paused = True
-
     def resume(self) -> None:
-        """Send again, because the transport takes more."""
-        self._is_paused, self._unread = False, 0
+        """Send again, because the writer takes more."""
+        self._unread = 0
         self.send()
 
     def stop(self) -> None:
@@ -162,7 +161,7 @@ class MessageSender:
         """Send as much as may be sent in this turn."""
         left = _STEP
         has_sent = True
-        while has_sent and left > 0 and not self._is_paused:
+        while has_sent and left > 0 and not self._writer.is_full:
             has_sent = False
             for stream in list(self._ready.values()):
                 if left <= 0:
@@ -178,7 +177,7 @@ class MessageSender:
                     self._ready[stream.number] = stream  # behind the others
             self.flush()
         self.flush()
-        if left <= 0 and not self._is_paused and self._next_turn is None:
+        if left <= 0 and not self._writer.is_full and self._next_turn is None:
             self._next_turn = self._clock.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
@@ -213,16 +212,14 @@ class MessageSender:
         Send messages in frames, of at most so many bytes. h2, which would copy each frame four times, learns only how
         long they are.
         """
-        frames: list[bytes | memoryview] = []
+        self._parts.append(self.h2.data_to_send())  # headers, which come first
         length = 0
         address = b"\0\0" + stream.number.to_bytes(4, "big")  # a frame of data, without flags
         while length < room and (chunk := stream.take(min(room - length, self.h2.max_outbound_frame_size))):
-            frames += (len(chunk).to_bytes(3, "big") + address, chunk)
+            self._parts += (len(chunk).to_bytes(3, "big") + address, chunk)
             length += len(chunk)
         self.h2.outbound_flow_control_window -= length
         self.h2.streams[stream.number].outbound_flow_control_window -= length
-        self.flush()
-        self._transport.write(b"".join(frames))
         return length
 
     def send_status(self, stream: ServerStream, status: Status) -> None:
@@ -236,13 +233,14 @@ class MessageSender:
         self._forget(stream, is_cancelled=False)
 
     def flush(self) -> None:
-        """Write what h2 has to send. A child that reads nothing of it is cut off."""
-        data = self.h2.data_to_send()
-        if not data:
+        """Write what is to be written. A child that reads nothing of what h2 has to send is cut off."""
+        self._parts.append(data := self.h2.data_to_send())
+        parts, self._parts = [part for part in self._parts if part], []
+        if not parts:
             return
-        if self._is_paused:
+        if self._writer.is_full:
             self._unread += len(data)
             if self._unread > _MOST_UNREAD:
-                self._transport.abortConnection()
+                self._writer.abort()
                 return
-        self._transport.write(data)
+        self._writer.write(parts)

@@ -44,8 +44,11 @@ class Answer(NamedTuple):
     goes_on: bool = False
 
 
-Sent = bytes | Status | Metadata
-"""What is in an outbox: a message, the status with which the call ends, or headers, which come first."""
+Sent = bytes | list[bytes] | Status | Metadata
+"""
+What is in an outbox: a message, which a long one may be in parts; the status with which the call ends; or headers,
+which come first.
+"""
 
 REPORTED = 32 * 1024
 """Bytes after which the connection says that they have been sent."""
@@ -90,10 +93,11 @@ class ServerCall:
         self._metadata = metadata
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._take = take
-        self._encode: Callable[[Any], bytes] = bytes
+        self._encode: Callable[[Any], Any] = lambda message: message
         self._outbox: deque[Sent] = deque()
         self._is_announced = False
         self._unsent = 0
+        self._is_stream = False  # whose handler may wait
         self._room: asyncio.Future[None] | None = None
         self._status = Status(grpc.StatusCode.OK, "")
         self._callbacks: list[Callable[[ServerCall], None]] = []
@@ -108,6 +112,7 @@ class ServerCall:
     def begin(self, handler: grpc.RpcMethodHandler[Any, Any], request: bytes) -> None:
         """Have the call answered."""
         self.has_begun = True
+        self._is_stream = bool(handler.response_streaming)
 
         def in_loop() -> None:
             if not self._is_done:
@@ -124,8 +129,9 @@ class ServerCall:
         return sent
 
     def sent(self, length: int) -> None:
-        """Count bytes of messages that were sent."""
-        self._thread.post(lambda: self._make_room(length))
+        """Count bytes of messages that were sent. No handler waits for those of a single reply."""
+        if self._is_stream:
+            self._thread.post(lambda: self._make_room(length))
 
     def end(self, ended: Callable[[], object], *, is_cancelled: bool) -> None:
         """

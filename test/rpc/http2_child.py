@@ -85,6 +85,11 @@ class Child:
         self.events: list[Event] = []
         protocol.makeConnection(self.transport)
 
+    @property
+    def producer(self) -> Any:
+        """What the transport pauses and resumes."""
+        return self.transport.producer
+
     def greet(self) -> None:
         """Begin as HTTP/2."""
         self.h2.initiate_connection()

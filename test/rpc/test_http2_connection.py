@@ -330,7 +330,7 @@ class StrangerTests(Case):
     async def test_not_reading(self) -> None:
         """A child that sends pings and reads nothing is given up before its answers take much memory."""
         child = self.connect()
-        child.protocol.pauseProducing()
+        child.producer.pauseProducing()
         for _ in range(70):
             self.clock.advance(11)
             for _ in range(1000):

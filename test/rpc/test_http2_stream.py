@@ -13,11 +13,12 @@ class MessageTests(SynchronousTestCase):
     """Messages are taken in pieces of any length, with their prefixes."""
 
     def test_order(self) -> None:
-        """Short ones are put together, long ones are not copied, and all come in order."""
-        messages = [b"a", b"b" * 20_000, b"", b"c", b"d" * 30_000]
+        """Short ones are put together, long ones are not copied, in parts or not, and all come in order."""
+        in_parts = [b"e", b"f" * 40_000, b"g"]
+        messages = [b"a", b"b" * 20_000, b"", b"c", b"d" * 30_000, b"".join(in_parts), b"h"]
         stream = ServerStream(1)
         for message in messages:
-            stream.put(message)
+            stream.put(in_parts if message[:1] == b"e" else message)
         expected = b"".join(b"\0" + len(message).to_bytes(4, "big") + message for message in messages)
         taken = []
         while chunk := stream.take(7000):
@@ -55,11 +56,11 @@ class SenderTests(Case):
         """While the transport takes no more nothing of a reply is sent; it goes on when the transport does."""
         child = self.connect()
         number = child.ask("Echo", b"data", end=False)
-        child.protocol.pauseProducing()
+        child.producer.pauseProducing()
         child.h2.end_stream(number)
         child.send()
         await self.until(lambda: child.protocol.is_busy)
         self.assertEqual(self.received(child), {})
-        child.protocol.resumeProducing()
+        child.producer.resumeProducing()
         await self.until(lambda: child.status(number) == "0")
         self.assertEqual(self.received(child), {number: 9})
