@@ -108,12 +108,13 @@ def metadata_digest(metadata: PieceMetadata) -> str:
     return f"crc32:{crc32_of()(facts + metadata.digest.encode(), 0)}"
 
 
-def encode_piece(metadata: PieceMetadata, content: bytes) -> bytes:
+def encode_piece(metadata: PieceMetadata, content: bytes) -> list[bytes]:
     """
-    The reply with a piece. The content is copied once.
+    The reply with a piece.
 
     :param metadata: its row; the traffic type becomes that of a peer.
     :param content: its bytes.
+    :returns: the reply in parts, one of which is the content, so that it need not be copied.
     """
     piece = common_pb2.Piece(
         number=metadata.number,
@@ -127,15 +128,11 @@ def encode_piece(metadata: PieceMetadata, content: bytes) -> bytes:
     ).SerializeToString()
     head = piece + _prefix(_CONTENT, len(content))
     digest = metadata_digest(metadata).encode()
-    return b"".join(
-        (
-            _prefix(_PIECE, len(head) + len(content)),
-            head,
-            content,
-            _prefix(PieceReply.DIGEST_FIELD_NUMBER, len(digest)),
-            digest,
-        )
-    )
+    return [
+        _prefix(_PIECE, len(head) + len(content)) + head,
+        content,
+        _prefix(PieceReply.DIGEST_FIELD_NUMBER, len(digest)) + digest,
+    ]
 
 
 def encode_arrived(reply: Message, field: str, piece: common_pb2.Piece, content: bytes) -> bytes:
@@ -273,11 +270,11 @@ def close_piece(piece: OpenPiece) -> None:
     os.close(piece.range.descriptor)
 
 
-def read_reply(piece: OpenPiece) -> bytes:
+def read_reply(piece: OpenPiece) -> list[bytes]:
     """
     Read a piece, and close its file. Blocks.
 
-    :returns: the reply that the piece is sent in.
+    :returns: the reply that the piece is sent in, in parts.
     :raises PieceDamaged: the file ends before the piece does.
     :raises StorageFailure: the disk fails.
     """

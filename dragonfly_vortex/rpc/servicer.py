@@ -175,7 +175,7 @@ class UploadRPCs:
 
     # -- one piece
 
-    async def _download(self, kind: PieceKind, data: bytes, context: Context) -> bytes:
+    async def _download(self, kind: PieceKind, data: bytes, context: Context) -> list[bytes]:
         self._turns.call_begins()
         what = "the request"
         try:
@@ -195,7 +195,7 @@ class UploadRPCs:
 
         context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
 
-    async def _reply(self, kind: PieceKind, task_id: str, number: int, context: Context) -> bytes:
+    async def _reply(self, kind: PieceKind, task_id: str, number: int, context: Context) -> list[bytes]:
         with await self._enter(self._open, 1, context):
             piece = await self._thread.ask(self._store.open_piece, kind, task_id, number, unwanted=close_piece)
             try:

@@ -194,7 +194,7 @@ class ClientTests(TestCase):
             asked.append(number)
             gate.wait(120)
             piece = sample_piece(1000, number=number)
-            return encode_piece(piece.metadata, piece.content)
+            return b"".join(encode_piece(piece.metadata, piece.content))
 
         async def until_asked(count: int) -> None:
             while len(asked) < count:

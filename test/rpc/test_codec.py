@@ -81,12 +81,13 @@ class EncodeTests(SynchronousTestCase):
                 content=piece.content,
                 metadata_digest=metadata_digest(metadata),
             )
-            self.assertTrue(read_reply(encode_piece(metadata, piece.content)) == expected, length)
+            self.assertTrue(read_reply(b"".join(encode_piece(metadata, piece.content))) == expected, length)
 
     def test_by_protobuf(self) -> None:
         """The API's own message reads it, with the facts that gRPC has beside those."""
         piece = sample_piece(300, number=1)
-        data = encode_piece(replace(piece.metadata, cost=5, traffic_type=TrafficType.BACK_TO_SOURCE), piece.content)
+        metadata = replace(piece.metadata, cost=5, traffic_type=TrafficType.BACK_TO_SOURCE)
+        data = b"".join(encode_piece(metadata, piece.content))
         reply = dfdaemon_pb2.DownloadCachePieceResponse.FromString(data)
         self.assertEqual(reply.piece.content, piece.content)
         self.assertEqual(reply.piece.parent_id, piece.metadata.parent_id)
@@ -96,7 +97,7 @@ class EncodeTests(SynchronousTestCase):
     def test_longest_cost(self) -> None:
         """A cost that protobuf cannot hold becomes the longest that it can."""
         metadata = replace(sample_piece(1).metadata, cost=(1 << 64) - 1)
-        reply = dfdaemon_pb2.DownloadCachePieceResponse.FromString(encode_piece(metadata, b"x"))
+        reply = dfdaemon_pb2.DownloadCachePieceResponse.FromString(b"".join(encode_piece(metadata, b"x")))
         self.assertEqual(reply.piece.cost.seconds, (1 << 63) - 1)
 
 
