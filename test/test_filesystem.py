@@ -178,6 +178,26 @@ print(fs.cat_file(tasks[0], -4 * 65536, 2))
         )
         self.assertEqual(said.splitlines(), ["[0, 1, 2, 3] 2", "[0, 1, 2, 3]", repr(bytes(2))])
 
+    def test_end_of_program(self) -> None:
+        """While a program ends, from when on Python 3.12 starts no thread, a task can still be read."""
+        other = self.directory / "other"
+        other.write_bytes(b"other")
+        more = import_file(other, directory=self.directory, piece_length=PIECE)
+        path = self.directory / "file"
+        path.write_bytes(b"first")
+        said, _ = self.run_program(
+            """
+import atexit
+
+fs = fsspec.filesystem("dragonfly", **options)
+print(fs.cat_file(task))
+atexit.register(lambda: print(fs.cat_file(more)))
+""",
+            path,
+            more,
+        )
+        self.assertEqual(said.splitlines(), ["b'first'", "b'other'"])
+
     def test_two_columns(self) -> None:
         """Of a Parquet file with ten columns, pandas and pyarrow read two: only their pieces come."""
         needs("pyarrow", "pandas")

@@ -1,12 +1,14 @@
 """
 A child's connection to one parent over gRPC: :class:`Channel` makes calls on it and reads streams of messages.
 
-All channels use one event loop in one thread, which runs while a channel is open. Callers stay in the reactor's thread.
+All channels use one event loop in one thread, from the first call to the reactor's end. Callers stay in the reactor's
+thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
@@ -14,13 +16,19 @@ from typing import Any, NoReturn, TypeVar, cast
 import grpc
 from msgspec import Struct, field
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT, ParentAddress
 from dragonfly_vortex.peer_exchange import Metadata
-from dragonfly_vortex.rpc.event_loop import EventLoopEnded, EventLoopThread, ILoopReactor, shared_event_loop
+from dragonfly_vortex.rpc.event_loop import (
+    EventLoopEnded,
+    EventLoopThread,
+    ILoopReactor,
+    shared_event_loop,
+    start_grpcio,
+)
 from dragonfly_vortex.rpc.limits import Budget
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -34,6 +42,9 @@ _READ_AHEAD = 200
 _READ_AHEAD_LENGTH = 256 * 1024
 """Bytes of such messages: a parent may send longer ones than are needed."""
 
+
+_NO_THREAD = Status(grpc.StatusCode.UNAVAILABLE, "the system starts no further thread")
+"""The status of a call without a thread to make it. From Python 3.12 on no thread starts while the interpreter ends."""
 
 _T = TypeVar("_T")
 
@@ -87,7 +98,7 @@ class Channel:
         if is_secure and self._credentials is None:
             raise ValueError(f"expected credentials for TLS with {address}, got none")
         self._loop = shared_event_loop(settings.reactor)
-        self._thread = self._loop.enter()
+        self._thread: EventLoopThread | None = None  # from the first call on
         self._is_closed = False
         self._channel: grpc.aio.Channel | None = None  # used in the event loop's thread alone
 
@@ -100,7 +111,7 @@ class Channel:
         :returns: fires with the reply; fails with :class:`CallFailed`.
         """
 
-        async def call() -> bytes:
+        async def call(_: EventLoopThread) -> bytes:
             asked: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._opened().unary_unary(method)
             return await asked(request, timeout=timeout)
 
@@ -126,20 +137,20 @@ class Channel:
         :returns: fires when the stream has ended well; fails with :class:`CallFailed`.
         """
 
-        async def listen() -> None:
+        async def listen(thread: EventLoopThread) -> None:
             asked: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._opened().unary_stream(method)
             stream = asked(request, metadata=metadata)
             count = length = 0  # of the messages that may be waiting
             try:
                 if hear_metadata is not None:
-                    self._thread.tell(hear_metadata, tuple(await stream.initial_metadata()))
+                    thread.tell(hear_metadata, tuple(await stream.initial_metadata()))
                 async for message in stream:
                     count, length = count + 1, length + len(message)
                     if count < _READ_AHEAD and length < _READ_AHEAD_LENGTH:
-                        self._thread.tell(hear, message)
+                        thread.tell(hear, message)
                     else:
                         count = length = 0
-                        await self._thread.ask(partial(maybeDeferred, hear, message))  # all are taken then
+                        await thread.ask(partial(maybeDeferred, hear, message))  # all are taken then
             finally:
                 stream.cancel()  # grpc.aio keeps a stream open that is left early
 
@@ -152,7 +163,7 @@ class Channel:
         :param method: the method's path.
         :param hear: called in the reactor's thread with each message of the other side.
         """
-        call = TwoWayCall(self._thread)
+        call = TwoWayCall(self._enter())
         call.ended = self._run(partial(call.run, self._opened, method, hear))
         return call
 
@@ -165,27 +176,43 @@ class Channel:
             if channel is not None:
                 await channel.close()
 
+        if self._thread is None:
+            return succeed(None)
         closed: Deferred[None] = self._thread.run(close)
-        return closed.addBoth(lambda _: self._loop.leave())
+        return closed.addErrback(_let_end)
 
-    def _run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> Deferred[_T]:
+    def _enter(self) -> EventLoopThread | None:
+        """The event loop's thread, from the first call on. None where the system starts no further thread."""
+        if self._thread is None and not self._is_closed:
+            with contextlib.suppress(RuntimeError):
+                self._thread = self._loop.enter()
+        return self._thread
+
+    def _run(self, work: Callable[[EventLoopThread], Coroutine[Any, Any, _T]]) -> Deferred[_T]:
         """Run a call in the event loop."""
         if self._is_closed:
             return fail(CallFailed(Status(grpc.StatusCode.CANCELLED, "the channel has been closed")))
+        thread = self._enter()
+        if thread is None:
+            return fail(CallFailed(_NO_THREAD))
 
         async def run() -> _T:
             try:
-                return await work()
+                return await work(thread)
             except grpc.aio.AioRpcError as error:
                 raise CallFailed(Status(error.code(), error.details() or "")) from None
             except asyncio.CancelledError:  # by this side: the channel has been closed
                 raise CallFailed(Status(grpc.StatusCode.CANCELLED, "")) from None
 
-        return self._thread.run(run).addErrback(_cut_off)
+        return thread.run(run).addErrback(_cut_off)
 
     def _opened(self) -> grpc.aio.Channel:
         """In the event loop's thread: the channel, which is made on first use."""
         if self._channel is None:
+            try:
+                start_grpcio()
+            except RuntimeError:
+                raise CallFailed(_NO_THREAD) from None
             if self._credentials is None:
                 self._channel = grpc.aio.insecure_channel(self._target, self._options)
             else:
@@ -197,7 +224,7 @@ class TwoWayCall:
     """
     A call with a stream of messages in each direction; see :meth:`Channel.converse`.
 
-    :param thread: where it runs.
+    :param thread: where it runs; None where it cannot.
     """
 
     __slots__ = ("_call", "_outgoing", "_thread", "_writing", "ended")
@@ -206,7 +233,7 @@ class TwoWayCall:
     """Fires when the other side has ended the call well; fails with :class:`CallFailed`. Cancelling it cancels the
     call, and what was sent shortly before may be lost."""
 
-    def __init__(self, thread: EventLoopThread) -> None:
+    def __init__(self, thread: EventLoopThread | None) -> None:
         self._thread = thread
         # In the event loop's thread:
         self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
@@ -218,17 +245,23 @@ class TwoWayCall:
         Send some messages, after those before. Messages after the end of the call are dropped. While the other side
         ends the call they can cost its status: grpcio 1.85.3 reports INTERNAL in its place, at times for a moment only.
         """
-        if messages:
+        if messages and self._thread is not None:
             self._thread.post(partial(self._queue, messages))
 
-    async def run(self, channel: Callable[[], grpc.aio.Channel], method: str, hear: Callable[[bytes], None]) -> None:
+    async def run(
+        self,
+        channel: Callable[[], grpc.aio.Channel],
+        method: str,
+        hear: Callable[[bytes], None],
+        thread: EventLoopThread,
+    ) -> None:
         """In the event loop's thread: make the call, and read until it ends."""
         asked: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel().stream_stream(method)
         call = self._call = asked()
         try:
             self._write_on()
             while (message := await call.read()) is not grpc.aio.EOF:
-                self._thread.tell(hear, cast(bytes, message))
+                thread.tell(hear, cast(bytes, message))
             if await call.code() is not grpc.StatusCode.OK:
                 raise CallFailed(Status(await call.code(), await call.details() or ""))
         finally:
@@ -274,6 +307,11 @@ def _cut_off(failure: Failure) -> NoReturn:
     """A call that the end of the event loop has cut off: the reactor stops."""
     failure.trap(EventLoopEnded)
     raise CallFailed(Status(grpc.StatusCode.CANCELLED, failure.getErrorMessage())) from None
+
+
+def _let_end(failure: Failure) -> None:
+    """A channel that is closed behind the end of the event loop, which has closed it."""
+    failure.trap(EventLoopEnded)
 
 
 def _parsed(address: str) -> ParentAddress:

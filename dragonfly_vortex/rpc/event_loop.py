@@ -20,7 +20,14 @@ from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["EventLoopEnded", "EventLoopThread", "ILoopReactor", "SharedEventLoop", "shared_event_loop"]
+__all__ = [
+    "EventLoopEnded",
+    "EventLoopThread",
+    "ILoopReactor",
+    "SharedEventLoop",
+    "shared_event_loop",
+    "start_grpcio",
+]
 
 _T = TypeVar("_T")
 
@@ -236,33 +243,27 @@ class ILoopReactor(IReactorCore, IReactorFromThreads):
 
 class SharedEventLoop:
     """
-    An event loop in a thread that runs while it is used. A reactor that stops ends it.
+    An event loop in a thread that is started when it is first used, and ends with the reactor.
 
     :param reactor: as for :class:`EventLoopThread`.
     """
 
     def __init__(self, reactor: ILoopReactor) -> None:
         self._reactor = reactor
-        self._users = 0
         self._thread: EventLoopThread | None = None
-        self._trigger: object = None
 
     def enter(self) -> EventLoopThread:
-        """Use the loop, which is started if it does not run. Each call needs one of :meth:`leave`."""
-        if self._thread is None:
-            self._thread = EventLoopThread(self._reactor, "grpc-child")
-            self._thread.start()
-            self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._end)
-        self._users += 1
-        return self._thread
+        """
+        Use the loop, which is started if it does not run.
 
-    def leave(self) -> Deferred[None]:
-        """Use the loop no more. Fires at once, or, for the last user, when the thread has ended."""
-        self._users -= 1
-        if self._users or self._thread is None:
-            return succeed(None)
-        self._reactor.removeSystemEventTrigger(self._trigger)
-        return self._end()
+        :raises RuntimeError: the system starts no further thread.
+        """
+        if self._thread is None:
+            thread = EventLoopThread(self._reactor, "grpc-child")
+            thread.start()
+            self._thread = thread
+            self._reactor.addSystemEventTrigger("before", "shutdown", self._end)
+        return self._thread
 
     def _end(self) -> Deferred[None]:
         thread, self._thread = self._thread, None
@@ -275,6 +276,45 @@ _shared: WeakKeyDictionary[ILoopReactor, SharedEventLoop] = WeakKeyDictionary()
 def shared_event_loop(reactor: ILoopReactor) -> SharedEventLoop:
     """The event loop that all channels of a reactor share, as they share the reactor's thread pool."""
     return _shared.setdefault(reactor, SharedEventLoop(reactor))
+
+
+class _Poller:
+    """
+    The thread in which grpcio waits for all channels and servers of a process. grpcio would end it with the last of
+    them and start it with the next. Here it stays, because grpcio 1.85 corrupts the process's memory where a channel is
+    made and that thread cannot be started: from Python 3.12 on, while the interpreter ends.
+    """
+
+    def __init__(self) -> None:
+        self._runs = False
+        self._has_failed = False
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """
+        Start the thread, if it does not run. Called in an event loop.
+
+        :raises RuntimeError: the system starts no further thread. Where grpcio has failed to start it once, it can
+            never start it again.
+        """
+        import grpc
+
+        with self._lock:
+            if self._runs:
+                return
+            if self._has_failed:
+                raise RuntimeError("grpcio could not start its thread, and cannot start it again")
+            threading.Thread(target=_do_nothing, daemon=True).start()  # as a trial
+            self._has_failed = True
+            grpc.aio.init_grpc_aio()
+            self._runs = True
+
+
+def _do_nothing() -> None:
+    """Do nothing: a thread could be started for it."""
+
+
+start_grpcio = _Poller().start
 
 
 def _handle_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

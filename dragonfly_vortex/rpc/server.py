@@ -30,7 +30,7 @@ from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.peer_exchange import Askers
-from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.rpc.event_loop import EventLoopThread, start_grpcio
 from dragonfly_vortex.rpc.limits import MAX_REQUEST, PIECES_IN_MEMORY, Budget
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
@@ -148,12 +148,12 @@ class GRPCService(Service):
         """
         import grpc
 
+        start_grpcio()
         server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=self._max_calls)
         server.add_generic_rpc_handlers(rpcs.handlers())
         address = self.bind(server)
         await server.start()
-        # The server asks for its first call in the turn after it has started, and must not be stopped before that:
-        # grpcio 1.85 ends the process by a segmentation fault then.
+        # The server asks for its first call in the next turn. Stopped before that, grpcio 1.85 ends the process.
         await asyncio.sleep(0)
         return address, server.stop
 

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+import grpc
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dragonfly_vortex.rpc.event_loop import EventLoopThread, ILoopReactor, shared_event_loop
+from dragonfly_vortex.rpc.event_loop import EventLoopThread, ILoopReactor, _Poller, shared_event_loop
 
 reactor: Any = installed_reactor  # the stubs do not know its type
 
@@ -293,25 +294,48 @@ if sys.argv[1] == "stop":
 
 
 class SharedEventLoopTests(TestCase):
-    """A loop that runs while it is used."""
+    """A loop that is started when it is first used."""
 
     timeout = 120
 
-    async def test_users(self) -> None:
-        """All users of a reactor have one loop. It ends with the last of them, and another one begins with the next."""
+    def test_users(self) -> None:
+        """All users of a reactor have one loop."""
         loop = shared_event_loop(cast(ILoopReactor, reactor))
         self.assertIs(loop, shared_event_loop(cast(ILoopReactor, reactor)))
-        first, second = loop.enter(), loop.enter()
-        self.assertIs(first, second)
-        await loop.leave()
-        self.assertTrue(first.post(lambda: None))
-        await loop.leave()
-        self.assertFalse(first.post(lambda: None))
-        self.assertIsNot(loop.enter(), first)
-        await loop.leave()
+        self.assertIs(loop.enter(), loop.enter())
 
     def test_forgotten(self) -> None:
         """A program that leaves it running ends anyway, and a reactor that stops ends the thread."""
         for how in ("stop", "exit"):
             ran = subprocess.run([sys.executable, "-c", _FORGETS, how], capture_output=True, timeout=120)
             self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"", b""), how)
+
+
+class PollerTests(SynchronousTestCase):
+    """The thread of grpcio's own, of which a process has one."""
+
+    def test_no_thread(self) -> None:
+        """Where the system starts no thread grpcio is not asked for one. It is asked later, once."""
+        asked: list[None] = []
+        self.patch(grpc.aio, "init_grpc_aio", lambda: asked.append(None))
+        poller = _Poller()
+        patched = self.patch(threading.Thread, "start", _refuse)
+        self.assertRaises(RuntimeError, poller.start)
+        self.assertEqual(asked, [])
+        patched.restore()
+        poller.start()
+        poller.start()
+        self.assertEqual(asked, [None])
+
+    def test_failed(self) -> None:
+        """Where grpcio has failed to start its thread it is not asked again: it believes that it has one."""
+        poller = _Poller()
+        patched = self.patch(grpc.aio, "init_grpc_aio", _refuse)
+        self.assertRaises(RuntimeError, poller.start)
+        patched.restore()
+        with self.assertRaisesRegex(RuntimeError, "cannot start it again"):
+            poller.start()
+
+
+def _refuse(*_: object) -> None:
+    raise RuntimeError("can't create new thread at interpreter shutdown")

@@ -59,12 +59,19 @@ class StorageThreads:
             self._thread.callInThread(work)
 
     def at_disk(self, work: Callable[[], _T]) -> Deferred[_T]:
-        """Have work done that waits for the disk, while the storage answers questions. Fails as :meth:`ask` does."""
+        """
+        Have work done that waits for the disk, while the storage answers questions: unless the system starts no thread
+        for it. Fails as :meth:`ask` does.
+        """
         if self._thread is None:
             return fail(self._closed())
         if self._disk_thread is None:
-            self._disk_thread = DaemonThreadPool(minthreads=0, maxthreads=1, name="storage-disk")
-            self._disk_thread.start()
+            disk_thread = DaemonThreadPool(minthreads=1, maxthreads=1, name="storage-disk")
+            try:
+                disk_thread.start()
+            except RuntimeError:  # from Python 3.12 on no thread starts while the interpreter ends
+                return self.ask(work)
+            self._disk_thread = disk_thread
         deferred: Deferred[_T] = run_in_pool(self._reactor, self._disk_thread, work)
         return deferred
 

@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.storage.reactor.threads import StorageThreads
+from dragonfly_vortex.threads import DaemonThreadPool
 
 
 class StorageThreadsTests(TestCase):
@@ -64,6 +65,19 @@ class StorageThreadsTests(TestCase):
         go_on.set()
         await stopped
         self.assertTrue(self.successResultOf(synced))
+
+    async def test_one_thread(self) -> None:
+        """Where the system starts no second thread the first one waits for the disk, and the next work may have it."""
+        self.start()
+        first = await self.threads.ask(threading.current_thread)
+
+        def refuse(**arguments: object) -> None:
+            raise RuntimeError("can't start new thread at interpreter shutdown")
+
+        patched = self.patch(DaemonThreadPool, "threadFactory", staticmethod(refuse))
+        self.assertIs(await self.threads.at_disk(threading.current_thread), first)
+        patched.restore()
+        self.assertIsNot(await self.threads.at_disk(threading.current_thread), first)
 
     async def test_hanging(self) -> None:
         """A thread that is busy for longer than the end may take is left behind."""
