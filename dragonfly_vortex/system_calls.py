@@ -1,6 +1,6 @@
 """
 System calls that not every kernel, file system and sandbox has: which errors say that a call is refused, and the calls
-that Python's own ``os`` does not offer, or offers in a form that can be refused.
+that Python's own ``os`` does not offer, or offers in a form that can be refused. And a setting of the C library.
 
 Callers of such a call pass its error to :func:`is_refused`, and then do without the call.
 """
@@ -12,7 +12,7 @@ import functools
 import os
 from collections.abc import Callable
 
-__all__ = ["SystemCall", "fallocate", "is_refused", "reason_of", "sync_file_range"]
+__all__ = ["SystemCall", "fallocate", "is_refused", "keep_freed_memory", "reason_of", "sync_file_range"]
 
 SystemCall = Callable[[int, int, int, int], None]
 """Takes four numbers, of which the first is a descriptor; raises OSError."""
@@ -73,6 +73,22 @@ def _from_c_library(name: str, *types: object) -> SystemCall | None:
         if error.errno != errno.EBADF:  # which is right: there is no file -1
             return None
     return call
+
+
+_KEPT = 16 * 1024 * 1024 - 64 * 1024
+"""Bytes of the longest block whose memory is kept; glibc allows up to 32 MiB."""
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """
+    Have the C library, where it is glibc with limits as they were, use the memory of freed blocks of MiB again.
+
+    It would soon give that memory back to the system, which has to clear each page of the next block then. Its limits
+    grow with the longest block that was freed (mallopt(3), ``M_MMAP_THRESHOLD``): so one is made, which takes no memory
+    as nothing is written to it, and freed. Each thread's memory keeps up to twice as much then.
+    """
+    bytes(_KEPT)
 
 
 def reason_of(error: BaseException) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
+import subprocess
 import sys
 from types import SimpleNamespace
 from unittest import skipUnless
@@ -75,3 +77,31 @@ class IsRefusedTests(SynchronousTestCase):
         self.assertFalse(is_refused(OSError(errno.EIO, "")))
         self.assertFalse(is_refused(OSError(errno.EINVAL, "")))
         self.assertTrue(is_refused(OSError(errno.EINVAL, ""), errno.ESPIPE, errno.EINVAL))
+
+
+_BLOCKS = """
+import resource, threading
+from dragonfly_vortex.system_calls import keep_freed_memory
+
+def work():
+    for _ in range(10):
+        [bytearray(8 << 20) for _ in range(3)]
+
+keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+"""Writes to all pages of three blocks of 8 MiB, ten times; prints how many pages the system gave."""
+
+
+class MemoryTests(SynchronousTestCase):
+    """Memory that was freed."""
+
+    @skipUnless("glibc" in platform.libc_ver(), "it is glibc's")
+    def test_kept(self) -> None:
+        """Blocks of some MiB that are made again and again use the same pages."""
+        done = subprocess.run([sys.executable, "-c", _BLOCKS], capture_output=True, text=True, check=True)
+        self.assertLess(int(done.stdout), 2 * 3 * 8 * 256)

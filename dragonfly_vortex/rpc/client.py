@@ -32,6 +32,7 @@ from dragonfly_vortex.rpc.codec import MAX_OVERHEAD, ReceivedPiece, decode_piece
 from dragonfly_vortex.rpc.limits import Place
 from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path
 from dragonfly_vortex.rpc.status import CallFailed, error_of
+from dragonfly_vortex.system_calls import keep_freed_memory
 from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.transport_table import GRPC
@@ -201,6 +202,7 @@ class GRPCClient:
         :param name: the piece's name, for messages.
         """
         if longest not in self._channels:
+            keep_freed_memory()  # of replies
             try:
                 self._channels[longest] = Channel(self.address, self._settings, longest + MAX_OVERHEAD)
             except ValueError as error:
