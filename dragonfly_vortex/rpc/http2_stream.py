@@ -167,7 +167,7 @@ class MessageSender:
                 if left <= 0:
                     break
                 try:
-                    length = self._send_some(stream)
+                    length = self._send_some(stream, left)
                 except H2Error:  # the child has closed the stream, or the connection
                     self._forget(stream, is_cancelled=True)
                     continue
@@ -184,13 +184,13 @@ class MessageSender:
         self._next_turn = None
         self.send()
 
-    def _send_some(self, stream: ServerStream) -> int:
-        """Send what one call has, as far as its child has room for it. Returns how many bytes."""
+    def _send_some(self, stream: ServerStream, most: int) -> int:
+        """Send what one call has, up to so many bytes and as far as its child has room. Returns how many bytes."""
         if (stream.metadata is not None or stream.has_content) and not stream.has_headers:
             stream.has_headers = True
             self.h2.send_headers(stream.number, [*_REPLY, *(stream.metadata or ())])
         length = 0
-        if stream.has_content and (room := min(_STEP, self.h2.local_flow_control_window(stream.number))) > 0:
+        if stream.has_content and (room := min(most, self.h2.local_flow_control_window(stream.number))) > 0:
             length = self._send_data(stream, room)
         if length and stream.call is not None:
             stream.has_sent = True

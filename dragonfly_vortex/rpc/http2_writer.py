@@ -2,7 +2,8 @@
 Writes the frames of a connection: straight to its socket where that is a plain one, else to the transport.
 
 A transport puts what it is given together, and sends 128 KiB of it in a turn of the reactor. A plain socket takes the
-parts of a message from where they are, as many as there is room for. What it does not take waits here.
+parts of a message from where they are, as many as there is room for. What it does not take waits here, as a copy: a
+part of a piece would keep the whole of it in memory, which would no longer be counted once its call is over.
 """
 
 from __future__ import annotations
@@ -103,9 +104,13 @@ class _SocketWriter(Writer):
         self._waiting: deque[bytes | memoryview] = deque()
 
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
+        if self.is_full:
+            self._waiting.append(b"".join(parts))
+            return
         self._waiting += parts
-        if not self.is_full:
-            self._send()
+        self._send()
+        if self.is_full:
+            self._waiting = deque([b"".join(self._waiting)])
 
     def close(self) -> None:
         for part in self._waiting:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from h2.events import DataReceived
+from h2.settings import SettingCodes
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.rpc.http2_stream import ServerStream
+from dragonfly_vortex.rpc.server_call import Answer
 from test.rpc.http2_child import Case, Child
 
 
@@ -51,6 +53,21 @@ class SenderTests(Case):
         for _ in range(4):
             self.clock.advance(0)
         self.assertEqual(self.received(child)[number], 2_000_005)
+
+    async def test_turn_of_several(self) -> None:
+        """So much in one turn is all that the calls of a connection send together."""
+        self.factory.answer_at_once = lambda method, metadata, data: Answer([bytes(400_000)])
+        child = self.connect()
+        child.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 10_000_000})
+        child.h2.increment_flow_control_window(10_000_000)
+        child.send()
+        child.producer.pauseProducing()
+        numbers = [child.ask("Echo"), child.ask("Echo")]
+        child.producer.resumeProducing()
+        self.assertEqual(sum(self.received(child).values()), 512 * 1024)
+        for _ in range(2):
+            self.clock.advance(0)
+        self.assertEqual(self.received(child), dict.fromkeys(numbers, 400_005))
 
     async def test_paused(self) -> None:
         """While the transport takes no more nothing of a reply is sent; it goes on when the transport does."""

@@ -126,6 +126,16 @@ class SocketTests(TestCase):
             written += 1
         self.assertEqual(await _read(sock, written), written * b"x")
 
+    async def test_copied(self) -> None:
+        """What waits for a full socket is a copy: nothing that it was a part of stays in memory."""
+        _, writer, sock = await self.connect()
+        content = bytearray(Random(12).randbytes(400_000))
+        expected = bytes(content)
+        writer.write([memoryview(content)[:200_000], memoryview(content)[200_000:300_000]])
+        writer.write([memoryview(content)[300_000:]])
+        content.clear()  # a BufferError, if parts of it were still in use
+        self.assertTrue(await _read(sock, len(expected)) == expected)
+
     async def test_close(self) -> None:
         """The other side gets all that was written before the connection was closed, and then its end."""
         other, writer, sock = await self.connect()
