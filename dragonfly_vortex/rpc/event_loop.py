@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -251,6 +251,8 @@ class SharedEventLoop:
     def __init__(self, reactor: ILoopReactor) -> None:
         self._reactor = reactor
         self._thread: EventLoopThread | None = None
+        self._holds = 0
+        self._released: Deferred[None] | None = None  # what the end waits for
 
     def enter(self) -> EventLoopThread:
         """
@@ -262,12 +264,35 @@ class SharedEventLoop:
             thread = EventLoopThread(self._reactor, "grpc-child")
             thread.start()
             self._thread = thread
-            self._reactor.addSystemEventTrigger("before", "shutdown", self._end)
+            self._reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(self._end()))
         return self._thread
 
-    def _end(self) -> Deferred[None]:
+    def hold(self) -> Callable[[], None]:
+        """
+        Have a reactor that stops keep the loop: for last calls, which the caller bounds.
+
+        :returns: what ends that; to be called once.
+        """
+        self._holds += 1
+        return self._release
+
+    def _release(self) -> None:
+        self._holds -= 1
+        if not self._holds and self._released is not None:
+            released, self._released = self._released, None
+            released.callback(None)
+
+    async def _end(self) -> None:
+        # Services are stopped by triggers of the same phase, some behind this one: they hold the loop within this turn.
+        turn: Deferred[None] = Deferred()
+        self._reactor.callFromThread(turn.callback, None)
+        await turn
+        if self._holds:
+            self._released = Deferred()
+            await self._released
         thread, self._thread = self._thread, None
-        return thread.stop() if thread is not None else succeed(None)
+        if thread is not None:
+            await thread.stop()
 
 
 _shared: WeakKeyDictionary[ILoopReactor, SharedEventLoop] = WeakKeyDictionary()

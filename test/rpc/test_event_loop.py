@@ -292,6 +292,28 @@ if sys.argv[1] == "stop":
     sys.exit(len(threading.enumerate()) != 1)
 """
 
+_HOLDS = """
+import asyncio, sys
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from dragonfly_vortex.rpc.event_loop import shared_event_loop
+loop = shared_event_loop(reactor)
+
+async def last_words():
+    release = loop.hold()
+    await loop.enter().run(lambda: asyncio.sleep(0.2))
+    print("said")
+    release()
+
+if sys.argv[1] == "before":
+    loop.enter()
+reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(last_words()))
+if sys.argv[1] == "behind":
+    loop.enter()
+reactor.callWhenRunning(reactor.stop)
+reactor.run()
+"""
+
 
 class SharedEventLoopTests(TestCase):
     """A loop that is started when it is first used."""
@@ -309,6 +331,12 @@ class SharedEventLoopTests(TestCase):
         for how in ("stop", "exit"):
             ran = subprocess.run([sys.executable, "-c", _FORGETS, how], capture_output=True, timeout=120)
             self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"", b""), how)
+
+    def test_held(self) -> None:
+        """What holds the loop when the reactor stops has its calls finished, whoever hears first that it stops."""
+        for place in ("before", "behind"):
+            ran = subprocess.run([sys.executable, "-c", _HOLDS, place], capture_output=True, timeout=120)
+            self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"said\n", b""), place)
 
 
 class PollerTests(SynchronousTestCase):
