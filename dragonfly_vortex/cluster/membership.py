@@ -34,7 +34,6 @@ from dragonfly_vortex.identity import new_peer_id
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.credentials import channel_credentials
-from dragonfly_vortex.rpc.event_loop import shared_event_loop
 from dragonfly_vortex.rpc.host import announcement, host_id
 from dragonfly_vortex.rpc.peer_tasks import BlockSubject
 from dragonfly_vortex.rpc.status import CallFailed, Status
@@ -358,12 +357,10 @@ class Membership:
         self._announcer.stop()
         for registration in list(self._registrations):
             registration.abandon()
-        release = shared_event_loop(self._reactor).hold()  # the reactor may be stopping, too
         try:
             await self._delete_host()
             await self._schedulers.stop()
         finally:
-            release()
             pool, self._pool = self._pool, None
             if pool is not None:
                 pool.abandon()

@@ -20,6 +20,8 @@ from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.threads import STOP_TIMEOUT
+
 __all__ = [
     "EventLoopEnded",
     "EventLoopThread",
@@ -118,6 +120,12 @@ class EventLoopThread:
             return self._stopped
         # The thread's last act is to say that it ends, so that this takes no time.
         return self._stopped.addCallback(lambda _: thread.join())
+
+    def finish(self) -> None:
+        """Do what :meth:`stop` does, and block until the thread has ended. For a reactor that ends."""
+        if self._loop is not None and self._thread is not None and self.post(self._loop.stop):
+            self._thread.join(STOP_TIMEOUT)
+            self._take_told()  # how the calls under way have ended
 
     # -- from either
 
@@ -251,8 +259,6 @@ class SharedEventLoop:
     def __init__(self, reactor: ILoopReactor) -> None:
         self._reactor = reactor
         self._thread: EventLoopThread | None = None
-        self._holds = 0
-        self._released: Deferred[None] | None = None  # what the end waits for
 
     def enter(self) -> EventLoopThread:
         """
@@ -264,35 +270,14 @@ class SharedEventLoop:
             thread = EventLoopThread(self._reactor, "grpc-child")
             thread.start()
             self._thread = thread
-            self._reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(self._end()))
+            # As Twisted's thread pool: services that stop "before" the shutdown have made their last calls by then.
+            self._reactor.addSystemEventTrigger("during", "shutdown", self._end)
         return self._thread
 
-    def hold(self) -> Callable[[], None]:
-        """
-        Have a reactor that stops keep the loop: for last calls, which the caller bounds.
-
-        :returns: what ends that; to be called once.
-        """
-        self._holds += 1
-        return self._release
-
-    def _release(self) -> None:
-        self._holds -= 1
-        if not self._holds and self._released is not None:
-            released, self._released = self._released, None
-            released.callback(None)
-
-    async def _end(self) -> None:
-        # Services are stopped by triggers of the same phase, some behind this one: they hold the loop within this turn.
-        turn: Deferred[None] = Deferred()
-        self._reactor.callFromThread(turn.callback, None)
-        await turn
-        if self._holds:
-            self._released = Deferred()
-            await self._released
+    def _end(self) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
-            await thread.stop()
+            thread.finish()
 
 
 _shared: WeakKeyDictionary[ILoopReactor, SharedEventLoop] = WeakKeyDictionary()

@@ -285,8 +285,8 @@ class ChannelTests(TestCase):
         channel = Channel(self.address, _SETTINGS, _LONGEST)
         waiting = Deferred.fromCoroutine(self.status(channel.call("/never", b"", 1000.0)))
         await channel.call("/echo", b"", 120.0)
-        await shared_event_loop(_SETTINGS.reactor)._end()
-        self.assertIs((await waiting).code, grpc.StatusCode.CANCELLED)
+        shared_event_loop(_SETTINGS.reactor)._end()
+        self.assertIs(self.successResultOf(waiting).code, grpc.StatusCode.CANCELLED)
         self.assertIs((await self.status(channel.call("/echo", b"", 120.0))).code, grpc.StatusCode.CANCELLED)
         await channel.close()
 
@@ -299,7 +299,7 @@ class ChannelTests(TestCase):
                 raise RuntimeError("can't start new thread")
             start(thread)
 
-        await shared_event_loop(_SETTINGS.reactor)._end()
+        shared_event_loop(_SETTINGS.reactor)._end()
         patched = self.patch(threading.Thread, "start", refuse)
         channel = self.channel()
         talk = channel.converse("/talk", self.hear)
