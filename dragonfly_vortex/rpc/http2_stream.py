@@ -61,14 +61,19 @@ class ServerStream:
             if len(part) < _SMALL:
                 self.small += part
             else:
-                self.chunks += (memoryview(bytes(self.small)), memoryview(part))
-                self.small.clear()
+                self._put_small()
+                self.chunks.append(memoryview(part))
+
+    def _put_small(self) -> None:
+        """Add what is short to what is taken next. Nothing that is empty is added: it would mean that there is no more."""
+        if self.small:
+            self.chunks.append(memoryview(bytes(self.small)))
+            self.small.clear()
 
     def take(self, most: int) -> memoryview:
         """The next bytes to be sent; none where there are none."""
-        if not self.chunks and self.small:
-            self.chunks.append(memoryview(bytes(self.small)))
-            self.small.clear()
+        if not self.chunks:
+            self._put_small()
         if not self.chunks:
             return memoryview(b"")
         chunk = self.chunks.popleft()

@@ -16,7 +16,7 @@ class MessageTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """Short ones are put together, long ones are not copied, in parts or not, and all come in order."""
-        in_parts = [b"e", b"f" * 40_000, b"g"]
+        in_parts = [b"e", b"f" * 40_000, b"i" * 20_000, b"g"]
         messages = [b"a", b"b" * 20_000, b"", b"c", b"d" * 30_000, b"".join(in_parts), b"h"]
         stream = ServerStream(1)
         for message in messages:
