@@ -65,7 +65,7 @@ class ServerStream:
                 self.chunks.append(memoryview(part))
 
     def _put_small(self) -> None:
-        """Add what is short to what is taken next. Nothing that is empty is added: it would mean that there is no more."""
+        """Add what is short to what is taken next, if there is some: an empty chunk would mean that nothing is left."""
         if self.small:
             self.chunks.append(memoryview(bytes(self.small)))
             self.small.clear()
