@@ -211,8 +211,8 @@ class Channel:
         if self._channel is None:
             try:
                 start_grpcio()
-            except RuntimeError:
-                raise CallFailed(_NO_THREAD) from None
+            except RuntimeError as error:
+                raise CallFailed(Status(_NO_THREAD.code, str(error))) from None
             if self._credentials is None:
                 self._channel = grpc.aio.insecure_channel(self._target, self._options)
             else:

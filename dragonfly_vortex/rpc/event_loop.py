@@ -9,6 +9,7 @@ because it costs more to wake a thread than to make a call.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -305,7 +306,7 @@ class _Poller:
         Start the thread, if it does not run. Called in an event loop.
 
         :raises RuntimeError: the system starts no further thread. Where grpcio has failed to start it once, it can
-            never start it again.
+            never start it again, and so it is in a fork, which has none of its parent's threads.
         """
         import grpc
 
@@ -313,11 +314,18 @@ class _Poller:
             if self._runs:
                 return
             if self._has_failed:
-                raise RuntimeError("grpcio could not start its thread, and cannot start it again")
+                raise RuntimeError("grpcio could not start its thread, or this is a fork, and cannot start it again")
             threading.Thread(target=_do_nothing, daemon=True).start()  # as a trial
             self._has_failed = True
             grpc.aio.init_grpc_aio()
             self._runs = True
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """In a fork: the thread, and those of the event loops, are the parent's."""
+        self._lock = threading.Lock()
+        self._runs = False
+        _shared.clear()
 
 
 def _do_nothing() -> None:

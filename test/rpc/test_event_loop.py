@@ -313,6 +313,33 @@ reactor.run()
 """
 
 
+_FORKS = """
+import os, sys
+from twisted.internet import reactor, selectreactor
+from dragonfly_vortex.rpc.channel import Channel, GRPCSettings
+
+def call(reactor, ended):
+    channel = Channel("127.0.0.1:1", GRPCSettings(reactor=reactor), 1000)
+    called = channel.call("/method", b"", 20.0).addErrback(lambda failure: print(failure.value, flush=True))
+    called.addCallback(lambda _: channel.close()).addCallback(ended)
+
+def fork(_):
+    if os.fork():
+        sys.stderr.write(str(os.waitstatus_to_exitcode(os.wait()[1])))
+        reactor.stop()
+    else:
+        del sys.modules["twisted.internet.reactor"]
+        selectreactor.install()
+        from twisted.internet import reactor as own
+        own.callWhenRunning(call, own, lambda _: own.stop())
+        own.run()
+        os._exit(7)
+
+reactor.callWhenRunning(call, reactor, fork)
+reactor.run()
+"""
+
+
 class SharedEventLoopTests(TestCase):
     """A loop that is started when it is first used."""
 
@@ -335,6 +362,14 @@ class SharedEventLoopTests(TestCase):
         for place in ("before", "behind"):
             ran = subprocess.run([sys.executable, "-c", _LAST_WORDS, place], capture_output=True, timeout=120)
             self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"said\n", b""), place)
+
+    def test_fork(self) -> None:
+        """In a fork of a process that has made calls, which has neither thread, each call fails at once."""
+        ran = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _FORKS], capture_output=True, timeout=100, text=True
+        )
+        self.assertRegex(ran.stdout, "connect.*\n.*UNAVAILABLE.*fork")
+        self.assertEqual((ran.returncode, ran.stderr), (0, "7"))
 
 
 class PollerTests(SynchronousTestCase):
