@@ -9,6 +9,7 @@ part of a piece would keep the whole of it in memory, which would no longer be c
 from __future__ import annotations
 
 import abc
+import errno
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ __all__ = ["Writer", "writer_of"]
 
 _MOST_PARTS = 512
 """Parts that the socket is given in one call. Linux takes twice as many."""
+
+_FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+"""Errors of a socket that takes more later. The last one is a Unix socket's, for which the system has no memory now."""
 
 
 class Writer(abc.ABC):
@@ -138,12 +142,12 @@ class _SocketWriter(Writer):
             parts = list(islice(self._waiting, _MOST_PARTS))
             try:
                 sent = self._socket.sendmsg(parts)
-            except BlockingIOError:
+            except OSError as error:
+                if error.errno not in _FULL:  # the connection is gone
+                    self.stopProducing()
+                    self.abort()
+                    return
                 sent = 0
-            except OSError:  # the connection is gone
-                self.stopProducing()
-                self.abort()
-                return
             for part in parts:
                 if sent < len(part):
                     self.is_full = True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from typing import Any, cast
 
@@ -125,6 +127,22 @@ class SocketTests(TestCase):
             writer.write([b"x"])
             written += 1
         self.assertEqual(await _read(sock, written), written * b"x")
+
+    async def test_no_memory(self) -> None:
+        """While the system has no memory for a socket, what is written waits, as it does in Twisted."""
+
+        class Short:
+            """Has no memory the first time."""
+
+            def sendmsg(self, parts: Sequence[bytes]) -> int:
+                cast(Any, writer)._socket = plain
+                raise OSError(errno.ENOBUFS, "No buffer space available")
+
+        _, writer, sock = await self.connect()
+        plain, cast(Any, writer)._socket = cast(Any, writer)._socket, Short()
+        writer.write([b"later"])
+        self.assertTrue(writer.is_full)
+        self.assertEqual(await _read(sock, 5), b"later")
 
     async def test_copied(self) -> None:
         """What waits for a full socket is a copy: nothing that it was a part of stays in memory."""
