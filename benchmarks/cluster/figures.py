@@ -39,7 +39,11 @@ class Figure(NamedTuple):
 
 
 def _in_turns(rounds: int, seconds: Callable[[bool, int], float]) -> Measured:
-    """Measure ours and the real ones one after the other, after a round that does not count."""
+    """
+    Measure ours and the real ones one after the other, after a round that does not count. The disk has nothing left to
+    do for what was measured before.
+    """
+    os.sync()
     load = [os.getloadavg()[0]]
     took = [[seconds(is_ours, number) for is_ours in (True, False)] for number in range(-1, rounds)][1:]
     ours, real = (list(each) for each in zip(*took, strict=True))
