@@ -36,7 +36,8 @@ def is_refused(error: OSError, *others: int) -> bool:
 @functools.cache
 def sync_file_range() -> SystemCall | None:
     """``sync_file_range(2)``: descriptor, offset, length, flags. None where there is none."""
-    import ctypes
+    import contextlib
+import ctypes
 
     return _from_c_library("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
@@ -88,7 +89,8 @@ def keep_freed_memory() -> None:
     grow with the longest block that was freed (mallopt(3), ``M_MMAP_THRESHOLD``): so one is made, which takes no memory
     as nothing is written to it, and freed. Each thread's memory keeps up to twice as much then.
     """
-    bytes(_KEPT)
+    with contextlib.suppress(MemoryError):  # a narrow limit of this process: then it stays as it is
+        bytes(_KEPT)
 
 
 def reason_of(error: BaseException) -> str:

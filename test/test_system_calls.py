@@ -105,3 +105,10 @@ class MemoryTests(SynchronousTestCase):
         """Blocks of some MiB that are made again and again use the same pages."""
         done = subprocess.run([sys.executable, "-c", _BLOCKS], capture_output=True, text=True, check=True)
         self.assertLess(int(done.stdout), 2 * 3 * 8 * 256)
+
+    def test_no_memory(self) -> None:
+        """A process that may not have so much more memory does without."""
+        limited = "import resource; from dragonfly_vortex.system_calls import keep_freed_memory as keep; "
+        limited += "resource.setrlimit(resource.RLIMIT_AS, (1 << 20, -1)); keep()"
+        done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, timeout=120)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
