@@ -7,6 +7,7 @@ Callers of such a call pass its error to :func:`is_refused`, and then do without
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -36,8 +37,7 @@ def is_refused(error: OSError, *others: int) -> bool:
 @functools.cache
 def sync_file_range() -> SystemCall | None:
     """``sync_file_range(2)``: descriptor, offset, length, flags. None where there is none."""
-    import contextlib
-import ctypes
+    import ctypes
 
     return _from_c_library("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
